@@ -1,0 +1,1 @@
+//! NodeConfig and observed kernel in, ordered steps out; pure.

@@ -1,0 +1,1 @@
+//! Makes this node's kernel equal to its NodeConfig, and keeps it so.

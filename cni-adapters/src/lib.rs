@@ -1,0 +1,1 @@
+//! Turns observed CNI objects into CIDR facts; pure.

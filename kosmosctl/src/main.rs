@@ -1,0 +1,2 @@
+//! kosmosctl.
+fn main() {}

@@ -1,0 +1,1 @@
+//! Typed, serialised, batched, retrying access to the kernel's networking.

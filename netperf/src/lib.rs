@@ -1,0 +1,1 @@
+//! Reachability, RTT, throughput and outage measurement between pods and nodes.

@@ -1,0 +1,1 @@
+//! Computes every node's network from the whole topology; pure.

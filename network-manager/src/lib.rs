@@ -1,0 +1,1 @@
+//! Watches the whole topology and writes the NodeConfigs that differ.

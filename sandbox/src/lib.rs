@@ -1,0 +1,1 @@
+//! Whole clusters out of network namespaces on one machine.

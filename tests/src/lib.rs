@@ -1,0 +1,1 @@
+//! End-to-end scenarios and drills over the sandbox.
