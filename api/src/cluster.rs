@@ -17,6 +17,7 @@ use crate::schema;
     kind = "Cluster",
     plural = "clusters",
     status = "ClusterStatus",
+    doc = "A member cluster of the mesh.",
     derive = "PartialEq",
     derive = "Default",
     printcolumn = r#"{"name":"NETWORK_TYPE","type":"string","jsonPath":".spec.clusterLinkOptions.networkType"}"#,
@@ -239,7 +240,7 @@ pub struct ClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::anything")]
     pub cluster_tree_status: Option<serde_json::Value>,
-    /// One writer for each type, see [`crate::condition`].
+    /// What an operator reads first; one writer for each type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -15,6 +15,7 @@ use crate::{GATEWAY_ROLE, NodeId, schema};
     kind = "ClusterNode",
     plural = "clusternodes",
     status = "ClusterNodeStatus",
+    doc = "A node of a member cluster, as the whole mesh knows it.",
     derive = "PartialEq",
     derive = "Default",
     printcolumn = r#"{"name":"ROLES","type":"string","jsonPath":".spec.roles"}"#,
@@ -84,7 +85,7 @@ pub struct ClusterNodeStatus {
     /// What the node's kernel and tools can do, such as `resilient-nexthops`, `nftables`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<String>,
-    /// One writer for each type, see [`crate::condition`].
+    /// What an operator reads first; one writer for each type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -15,6 +15,7 @@ use crate::schema;
     kind = "NodeConfig",
     plural = "nodeconfigs",
     status = "NodeConfigStatus",
+    doc = "What a node's kernel shall hold, and what its agent saw there.",
     derive = "PartialEq",
     derive = "Default",
     printcolumn = r#"{"name":"APPLIED","type":"string","jsonPath":".status.conditions[?(@.type==\"Applied\")].status"}"#,
@@ -229,7 +230,7 @@ pub struct NodeConfigStatus {
     /// What still differs, at most twenty of them, each with the operation that failed and the kernel's answer.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub differing: Vec<String>,
-    /// One writer for each type, see [`crate::condition`].
+    /// What an operator reads first; one writer for each type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -1,0 +1,43 @@
+# Everything that a person or CI calls. `make` alone lists it.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+CARGO ?= cargo
+CRDS := daemonset/crds/kosmos.io.yaml
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: release ## three clusters on this machine: build them, join them, measure them, remove them
+	@target/release/kosmosctl demo
+
+.PHONY: release
+release: tools ## build the programs that ship
+	@echo "building the programs (the first time takes some minutes)"
+	@$(CARGO) build --release --bins
+
+.PHONY: test
+test: tools ## every test
+	@build/test
+
+.PHONY: check
+check: tools check-tools ## formatting, lints, docs, generated files, licences, orphan files
+	@build/check
+
+.PHONY: generate
+generate: ## write the files that are made from the types
+	@$(CARGO) run --quiet -p api --example crds > $(CRDS)
+
+.PHONY: bench
+bench: tools ## the figures of the pure crates, of netlink and of the agent
+	@$(CARGO) bench -p network-plan -p netlink -p agent
+
+.PHONY: tools
+tools: ## install what building and testing need, only what is missing
+	@build/install-tools
+
+.PHONY: check-tools
+check-tools:
+	@build/install-tools check
