@@ -1,0 +1,220 @@
+//! What changes in a namespace, as it happens.
+//!
+//! Events say where to look, not what is there now: read the kernel again to know. Some changes have no
+//! event at all (IPv4 routes that go away with their device or nexthop), so a periodic reading remains.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::AddressHeader;
+use netlink_packet_route::link::LinkHeader;
+use netlink_packet_route::neighbour::NeighbourHeader;
+use netlink_packet_route::route::RouteHeader;
+use netlink_packet_route::rule::RuleHeader;
+
+use crate::attributes::{self, Malformed};
+use crate::ip::Family;
+use crate::nexthop::{self, NHA_ID, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
+use crate::transport::{Error, Frame, KernelSocket, Socket, frames};
+
+/// `RTNLGRP_*`: link, neighbour, then address, route and rule of IPv4 and IPv6, and nexthop.
+const GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 32];
+
+const RTA_TABLE: u16 = 15;
+const FRA_PRIORITY: u16 = 6;
+const LINK_HEADER: usize = 16;
+const ROUTE_HEADER: usize = 12;
+const IFLA_IFNAME: u16 = 3;
+
+/// Larger than any notification.
+const BUFFER: usize = 64 * 1024;
+
+/// Something changed.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Event {
+    /// A device came, went or changed.
+    Link {
+        /// Its number.
+        index: u32,
+        /// Its name, after the change.
+        name: String,
+    },
+    /// An address of a device.
+    Address {
+        /// The device.
+        device: u32,
+    },
+    /// A route.
+    Route {
+        /// Its family.
+        family: Family,
+        /// Its table.
+        table: u32,
+        /// Who made it.
+        protocol: u8,
+    },
+    /// A policy rule.
+    Rule {
+        /// Its family.
+        family: Family,
+        /// Its priority.
+        priority: u32,
+    },
+    /// A neighbour.
+    Neighbour {
+        /// The device.
+        device: u32,
+    },
+    /// A forwarding entry.
+    Fdb {
+        /// The device.
+        device: u32,
+    },
+    /// A nexthop object.
+    Nexthop {
+        /// Its number.
+        id: u32,
+    },
+    /// Events were lost: anything may have changed.
+    Overrun,
+}
+
+/// A subscription to the changes of one namespace.
+///
+/// When its descriptor is readable, [`Monitor::next`] has something, possibly events to ignore.
+#[derive(Debug)]
+pub struct Monitor {
+    socket: KernelSocket,
+    ignored: BTreeSet<u32>,
+    pending: VecDeque<Event>,
+    buffer: Vec<u8>,
+}
+
+impl Monitor {
+    /// Subscribes to the calling thread's namespace. Subscribe first, then read the state.
+    pub fn open() -> Result<Self, Error> {
+        let mut socket = KernelSocket::open()?;
+        for group in GROUPS {
+            socket.join(group)?;
+        }
+        let buffer = Vec::with_capacity(BUFFER);
+        Ok(Self { socket, ignored: BTreeSet::new(), pending: VecDeque::new(), buffer })
+    }
+
+    /// Leaves out the events that the changes of this connection cause (see [`crate::Netlink::port`]).
+    pub fn ignore(&mut self, port: u32) {
+        self.ignored.insert(port);
+    }
+
+    /// The next event, or `None` when the time is over; zero asks without waiting.
+    pub fn next(&mut self, timeout: Duration) -> Result<Option<Event>, Error> {
+        let until = std::time::Instant::now() + timeout;
+        while self.pending.is_empty() {
+            let left = until.saturating_duration_since(std::time::Instant::now());
+            if !self.read(left)? {
+                return Ok(None);
+            }
+        }
+        Ok(self.pending.pop_front())
+    }
+
+    /// Reads one datagram; `false` is none in time.
+    fn read(&mut self, timeout: Duration) -> Result<bool, Error> {
+        self.buffer.clear();
+        match self.socket.receive(&mut self.buffer, timeout) {
+            Ok(length) if length > self.buffer.len() => self.pending.push_back(Event::Overrun),
+            Ok(0) => return Err(Error::Closed),
+            Ok(_) => self.pending.extend(events(&self.buffer, &self.ignored)),
+            Err(error) => match Error::from_receive(error, timeout) {
+                Error::Overrun => self.pending.push_back(Event::Overrun),
+                Error::Timeout { .. } => return Ok(false),
+                error => return Err(error),
+            },
+        }
+        Ok(true)
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// What cannot be decoded counts as lost: the reader then looks at everything.
+fn events(datagram: &[u8], ignored: &BTreeSet<u32>) -> Vec<Event> {
+    let mut events = Vec::new();
+    for frame in frames(datagram) {
+        match frame {
+            Ok(frame) if frame.port != 0 && ignored.contains(&frame.port) => {}
+            Ok(frame) => match event(&frame) {
+                Ok(event) => events.extend(event),
+                Err(_) => events.push(Event::Overrun),
+            },
+            Err(_) => events.push(Event::Overrun),
+        }
+    }
+    events
+}
+
+fn event(frame: &Frame<'_>) -> Result<Option<Event>, Malformed> {
+    let payload = frame.payload;
+    Ok(match frame.message_type {
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => link(payload)?,
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => {
+            Some(Event::Address { device: AddressHeader::parse(payload)?.index })
+        }
+        libc::RTM_NEWROUTE | libc::RTM_DELROUTE => route(payload)?,
+        libc::RTM_NEWRULE | libc::RTM_DELRULE => rule(payload)?,
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
+            let NeighbourHeader { family, ifindex: device, .. } = NeighbourHeader::parse(payload)?;
+            let fdb = family == AddressFamily::Bridge;
+            Some(if fdb { Event::Fdb { device } } else { Event::Neighbour { device } })
+        }
+        RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
+            number(payload, nexthop::HEADER, NHA_ID)?.map(|id| Event::Nexthop { id })
+        }
+        _ => None,
+    })
+}
+
+fn link(payload: &[u8]) -> Result<Option<Event>, Malformed> {
+    let header = LinkHeader::parse(payload)?;
+    // Bridges tell about their ports in messages of their own family.
+    if header.interface_family != AddressFamily::Unspec {
+        return Ok(None);
+    }
+    let mut name = String::new();
+    for attribute in attributes::after(payload, LINK_HEADER)? {
+        let attribute = attribute?;
+        if attribute.kind() == IFLA_IFNAME {
+            name = String::from_utf8_lossy(attribute.value()).trim_end_matches('\0').to_owned();
+        }
+    }
+    Ok(Some(Event::Link { index: header.index, name }))
+}
+
+fn route(payload: &[u8]) -> Result<Option<Event>, Malformed> {
+    let header = RouteHeader::parse(payload)?;
+    let table = number(payload, ROUTE_HEADER, RTA_TABLE)?.unwrap_or(header.table.into());
+    let family = Family::from_code(header.address_family.into());
+    Ok(family.map(|family| Event::Route { family, table, protocol: header.protocol.into() }))
+}
+
+fn rule(payload: &[u8]) -> Result<Option<Event>, Malformed> {
+    let header = RuleHeader::parse(payload)?;
+    let priority = number(payload, ROUTE_HEADER, FRA_PRIORITY)?.unwrap_or(0);
+    Ok(Family::from_code(header.family.into()).map(|family| Event::Rule { family, priority }))
+}
+
+fn number(payload: &[u8], header: usize, kind: u16) -> Result<Option<u32>, Malformed> {
+    for attribute in attributes::after(payload, header)? {
+        let attribute = attribute?;
+        if attribute.kind() == kind {
+            return nexthop::read_u32(attribute.value()).map(Some);
+        }
+    }
+    Ok(None)
+}
