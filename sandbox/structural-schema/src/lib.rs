@@ -8,16 +8,27 @@
 //! Everything here is a function of its arguments: the time of a write is one of them.
 
 mod apply;
+mod cause;
+mod cel;
 mod compile;
+mod defaults;
+mod formats;
+mod limits;
+mod listkeys;
+mod metadata;
+mod node;
+mod path;
+mod prune;
 mod strategic;
+mod subresource;
 mod update;
 mod validate;
 
 pub use apply::{ApplyError, Conflict, apply};
+pub use cause::Cause;
 pub use compile::{CompileError, Schema};
 pub use strategic::{StrategicMergeError, strategic_merge};
 pub use update::track_update;
-pub use validate::Cause;
 
 /// How a manager came to own its fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
