@@ -1,0 +1,484 @@
+//! The command line. It is part of the library so that others can build command lines that are known to parse.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io::{Read, Write};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::PORT;
+use crate::outage::{self, OutageOptions};
+use crate::reach::{self, ReachOptions};
+use crate::rtt::{self, RttOptions};
+use crate::serve::{ServeOptions, Server};
+use crate::target::{Protocol, Target, parse_lines};
+use crate::throughput::{self, ThroughputOptions};
+use crate::wire::{MAX_PAYLOAD, MAX_UDP_PAYLOAD};
+
+/// Measures reachability, round-trip times, throughput and outages between pods and nodes.
+///
+/// `serve` answers in one network namespace; the other commands ask it from another one. A target is written
+/// [NAME=]ADDR[:PORT][,answer=NAME|NAME][,source=IP|IP][,protocols=tcp|udp|icmp]: a named target must be answered by that
+/// name (or by one of `answer=`, `*` for any), and must see the asker as one of `source=`, where given.
+#[derive(Debug, Parser)]
+#[command(name = "clusterlink-netperf", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Answer on TCP and UDP, IPv4 and IPv6, until ended.
+    Serve(ServeArgs),
+    /// Ask every target over every protocol; exit status 0 only if all answers are as expected.
+    Reach(ReachArgs),
+    /// Measure round-trip times, of one target or of several in turns.
+    Rtt(RttArgs),
+    /// Measure TCP bulk.
+    Throughput(ThroughputArgs),
+    /// Send at a fixed rate and tell what was lost, late, duplicated or re-ordered, when, and on which way.
+    Outage(OutageArgs),
+}
+
+/// How to print a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people.
+    Table,
+    /// For programs: one JSON document.
+    Json,
+}
+
+/// Arguments of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// TCP and UDP port.
+    #[arg(long, default_value_t = PORT)]
+    pub port: u16,
+    /// Address to bind, repeatable [default: all IPv4 and IPv6 addresses].
+    #[arg(long)]
+    pub bind: Vec<IpAddr>,
+    /// Name to answer with [default: the host name].
+    #[arg(long)]
+    pub name: Option<String>,
+}
+
+/// Arguments of `reach`.
+#[derive(Debug, Args)]
+pub struct ReachArgs {
+    /// Target, repeatable.
+    #[arg(long)]
+    pub target: Vec<Target>,
+    /// File of targets, one per line; `-` for standard input.
+    #[arg(long)]
+    pub targets_file: Option<PathBuf>,
+    /// Protocols to ask over.
+    #[arg(long, value_delimiter = ',', default_values = ["tcp", "udp", "icmp"])]
+    pub protocols: Vec<Protocol>,
+    /// Payload bytes in each direction over TCP.
+    #[arg(long, default_value_t = 9000, value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_PAYLOAD)))]
+    pub bytes: u32,
+    /// Payload bytes in each direction over UDP, several separated by commas.
+    #[arg(long, value_delimiter = ',', default_values = ["200", "4000"],
+          value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_UDP_PAYLOAD)))]
+    pub udp_bytes: Vec<u32>,
+    /// Payload bytes over ICMP, several separated by commas.
+    #[arg(long, value_delimiter = ',', default_values = ["56"],
+          value_parser = clap::value_parser!(u32).range(..=65_507))]
+    pub icmp_bytes: Vec<u32>,
+    /// Time for one attempt.
+    #[arg(long, default_value = "2s", value_parser = positive_duration)]
+    pub timeout: Duration,
+    /// Further attempts after no answer; a wrong answer is never asked again.
+    #[arg(long, default_value_t = 1)]
+    pub retries: u32,
+    /// Exchanges per target, protocol and size, each from its own source port.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub flows: u32,
+    /// Exchanges at the same time.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub parallel: u16,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Arguments of `rtt`.
+#[derive(Debug, Args)]
+pub struct RttArgs {
+    /// The target.
+    #[arg(long, required_unless_present = "compare", conflicts_with = "compare")]
+    pub target: Option<Target>,
+    /// Targets that take turns; the first is what the others are compared with.
+    #[arg(long, num_args = 2..)]
+    pub compare: Vec<Target>,
+    /// Protocol.
+    #[arg(long, value_enum, default_value_t = Protocol::Udp)]
+    pub protocol: Protocol,
+    /// Measured exchanges per target.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    pub count: u32,
+    /// Pause after each round.
+    #[arg(long, default_value = "0", value_parser = duration)]
+    pub interval: Duration,
+    /// Exchanges per target before the measured ones.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(..=10_000_000))]
+    pub warmup: u32,
+    /// Payload bytes in each direction.
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(..=i64::from(MAX_UDP_PAYLOAD)))]
+    pub bytes: u32,
+    /// Time for one exchange.
+    #[arg(long, default_value = "1s", value_parser = positive_duration)]
+    pub timeout: Duration,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Arguments of `throughput`.
+#[derive(Debug, Args)]
+pub struct ThroughputArgs {
+    /// The target.
+    #[arg(long)]
+    pub target: Target,
+    /// For how long.
+    #[arg(long, default_value = "2s", value_parser = positive_duration)]
+    pub duration: Duration,
+    /// Connections at the same time.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub streams: u32,
+    /// From the server to here.
+    #[arg(long)]
+    pub reverse: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Arguments of `outage`.
+#[derive(Debug, Args)]
+pub struct OutageArgs {
+    /// The target.
+    #[arg(long)]
+    pub target: Target,
+    /// Packets per second.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// For how long.
+    #[arg(long, default_value = "10s", value_parser = positive_duration)]
+    pub duration: Duration,
+    /// An answer that takes longer is late.
+    #[arg(long, default_value = "100ms", value_parser = positive_duration)]
+    pub late: Duration,
+    /// How long to wait for answers after the last packet.
+    #[arg(long, default_value = "1s", value_parser = positive_duration)]
+    pub wait: Duration,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
+/// Runs the command and writes its result to `out`; the status is failure if `reach` found one.
+///
+/// # Errors
+/// The command cannot be carried out, or its result cannot be written.
+pub fn run(command: Command, out: &mut impl Write) -> Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve(args, out)?,
+        Command::Reach(args) => return reach(args, out),
+        Command::Rtt(args) => measure_rtt(args, out)?,
+        Command::Throughput(args) => {
+            let timeout = ThroughputOptions::new(args.target.clone()).timeout;
+            let ThroughputArgs { target, duration, streams, reverse, output } = args;
+            let options = ThroughputOptions { target, duration, streams, reverse, timeout };
+            print(out, output, &throughput::measure(&options)?)?;
+        }
+        Command::Outage(args) => {
+            let OutageArgs { target, rate, duration, late, wait, output } = args;
+            print(out, output, &outage::measure(&OutageOptions { target, rate, duration, late, wait })?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn serve(args: ServeArgs, out: &mut impl Write) -> Result<()> {
+    let name = args.name.map_or_else(host_name, Ok)?;
+    let server = Server::bind(&ServeOptions { port: args.port, bind: args.bind, name: name.clone() })?;
+    let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    // whoever started this waits for the line
+    writeln!(out, "{name} answers on {}", addresses.join(", "))?;
+    out.flush()?;
+    for thread in server.start().context("cannot start a thread; raise the limit on processes")? {
+        if thread.join().is_err() {
+            bail!("an answering thread has ended; this is a bug");
+        }
+    }
+    Ok(())
+}
+
+fn host_name() -> Result<String> {
+    let name = nix::unistd::gethostname().context("cannot read the host name; give --name")?;
+    Ok(name.to_string_lossy().into_owned())
+}
+
+fn reach(args: ReachArgs, out: &mut impl Write) -> Result<ExitCode> {
+    let mut targets = args.target;
+    if let Some(file) = &args.targets_file {
+        targets.extend(read_targets(file)?);
+    }
+    if targets.is_empty() {
+        bail!("no target; give --target NAME=ADDR, or --targets-file with one per line");
+    }
+    let options = ReachOptions {
+        targets,
+        protocols: args.protocols.into_iter().collect::<BTreeSet<_>>(),
+        tcp_bytes: args.bytes,
+        udp_bytes: args.udp_bytes,
+        icmp_bytes: args.icmp_bytes,
+        timeout: args.timeout,
+        retries: args.retries,
+        flows: args.flows,
+        parallel: usize::from(args.parallel),
+    };
+    let report = reach::run(&options);
+    if report.cells.is_empty() {
+        bail!("no target takes any of the given --protocols; see `protocols=` of the targets");
+    }
+    print(out, args.output, &report)?;
+    Ok(if report.all_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn read_targets(file: &Path) -> Result<Vec<Target>> {
+    let text = if file == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin().read_to_string(&mut text).map(|_| text)
+    } else {
+        std::fs::read_to_string(file)
+    };
+    let text = text.with_context(|| format!("--targets-file {}: cannot read", file.display()))?;
+    parse_lines(&text).with_context(|| format!("--targets-file {}", file.display()))
+}
+
+fn measure_rtt(args: RttArgs, out: &mut impl Write) -> Result<()> {
+    let single = args.target.is_some();
+    let RttArgs { target, compare, protocol, count, interval, warmup, bytes, timeout, output } = args;
+    let targets = target.into_iter().chain(compare).collect();
+    let result = rtt::measure(&RttOptions { targets, protocol, count, interval, warmup, bytes, timeout })?;
+    match (single, output, result.reports.first()) {
+        (true, Output::Json, Some(report)) => print_json(out, report),
+        _ => print(out, output, &result),
+    }
+}
+
+fn print<T: Serialize + Display>(out: &mut impl Write, output: Output, result: &T) -> Result<()> {
+    match output {
+        Output::Json => print_json(out, result),
+        Output::Table => write!(out, "{result}").context("cannot write the result"),
+    }
+}
+
+fn print_json<T: Serialize>(out: &mut impl Write, result: &T) -> Result<()> {
+    serde_json::to_writer(&mut *out, result).context("cannot write the result")?;
+    writeln!(out).context("cannot write the result")
+}
+
+/// A number with a unit: `2s`, `1ms`, `500us`; `0` needs none.
+///
+/// # Errors
+/// The text is no such thing; the message says how to write one.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let per_second = match &text[digits.len()..] {
+        "s" => 1.0,
+        "ms" => 1e3,
+        "us" | "µs" => 1e6,
+        "" if digits == "0" => 1.0,
+        _ => return Err(how_to_write_a_duration(text)),
+    };
+    let number: f64 = digits.parse().map_err(|_| how_to_write_a_duration(text))?;
+    Duration::try_from_secs_f64(number / per_second).map_err(|_| how_to_write_a_duration(text))
+}
+
+fn how_to_write_a_duration(text: &str) -> String {
+    format!("`{text}` is not a duration; write a number and a unit, such as 2s, 1ms or 500us")
+}
+
+fn positive_duration(text: &str) -> Result<Duration, String> {
+    let duration = duration(text)?;
+    if duration.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(duration) }
+}
+
+/// A duration as [`duration`] reads it.
+fn duration_text(duration: Duration) -> String {
+    format!("{}us", duration.as_micros())
+}
+
+impl ServeOptions {
+    /// The arguments that make `clusterlink-netperf` do this.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args =
+            vec!["serve".to_owned(), format!("--port={}", self.port), format!("--name={}", self.name)];
+        args.extend(self.bind.iter().map(|ip| format!("--bind={ip}")));
+        args
+    }
+}
+
+impl ReachOptions {
+    /// The arguments that make `clusterlink-netperf` do this and print a [`reach::ReachReport`] as JSON.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args = vec![
+            "reach".to_owned(),
+            "--output=json".to_owned(),
+            format!("--protocols={}", commas(&self.protocols)),
+            format!("--bytes={}", self.tcp_bytes),
+            format!("--udp-bytes={}", commas(&self.udp_bytes)),
+            format!("--icmp-bytes={}", commas(&self.icmp_bytes)),
+            format!("--timeout={}", duration_text(self.timeout)),
+            format!("--retries={}", self.retries),
+            format!("--flows={}", self.flows),
+            format!("--parallel={}", self.parallel),
+        ];
+        args.extend(self.targets.iter().map(|target| format!("--target={target}")));
+        args
+    }
+}
+
+impl RttOptions {
+    /// The arguments that make `clusterlink-netperf` do this and print JSON: an [`rtt::RttReport`] for one target, an
+    /// [`rtt::RttComparison`] for several.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args = vec![
+            "rtt".to_owned(),
+            "--output=json".to_owned(),
+            format!("--protocol={}", self.protocol),
+            format!("--count={}", self.count),
+            format!("--interval={}", duration_text(self.interval)),
+            format!("--warmup={}", self.warmup),
+            format!("--bytes={}", self.bytes),
+            format!("--timeout={}", duration_text(self.timeout)),
+        ];
+        args.push(if self.targets.len() == 1 { "--target" } else { "--compare" }.to_owned());
+        args.extend(self.targets.iter().map(ToString::to_string));
+        args
+    }
+}
+
+impl ThroughputOptions {
+    /// The arguments that make `clusterlink-netperf` do this and print a [`throughput::ThroughputReport`] as JSON.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args = vec![
+            "throughput".to_owned(),
+            "--output=json".to_owned(),
+            format!("--target={}", self.target),
+            format!("--duration={}", duration_text(self.duration)),
+            format!("--streams={}", self.streams),
+        ];
+        args.extend(self.reverse.then(|| "--reverse".to_owned()));
+        args
+    }
+}
+
+impl OutageOptions {
+    /// The arguments that make `clusterlink-netperf` do this and print an [`outage::OutageReport`] as JSON.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        vec![
+            "outage".to_owned(),
+            "--output=json".to_owned(),
+            format!("--target={}", self.target),
+            format!("--rate={}", self.rate),
+            format!("--duration={}", duration_text(self.duration)),
+            format!("--late={}", duration_text(self.late)),
+            format!("--wait={}", duration_text(self.wait)),
+        ]
+    }
+}
+
+fn commas<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> String {
+    items.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: Vec<String>) -> Command {
+        Cli::try_parse_from(std::iter::once("clusterlink-netperf".to_owned()).chain(args)).unwrap().command
+    }
+
+    fn target() -> Target {
+        Target::new("b/web", [10, 2, 0, 5]).port(80).answered_by(["b1", "b2"]).only([Protocol::Tcp])
+    }
+
+    #[test]
+    fn clap_finds_no_mistake() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn built_command_lines_parse_to_what_was_meant() {
+        let options =
+            ReachOptions { flows: 3, ..ReachOptions::new(vec![target(), Target::new("v6", [0xfd; 16])]) };
+        let Command::Reach(args) = parse(options.to_args()) else { panic!("not reach") };
+        assert_eq!((args.target, args.udp_bytes, args.flows), (options.targets, options.udp_bytes, 3));
+        assert_eq!((args.timeout, args.output, args.protocols.len()), (options.timeout, Output::Json, 3));
+
+        let options = RttOptions::new(vec![target(), Target::new("c", [10, 0, 0, 1])]);
+        let Command::Rtt(args) = parse(options.to_args()) else { panic!("not rtt") };
+        assert_eq!((args.compare, args.target, args.interval), (options.targets, None, Duration::ZERO));
+        let Command::Rtt(args) = parse(RttOptions::new(vec![target()]).to_args()) else { panic!("not rtt") };
+        assert_eq!(args.target, Some(target()));
+
+        let options = ThroughputOptions { reverse: true, ..ThroughputOptions::new(target()) };
+        let Command::Throughput(args) = parse(options.to_args()) else { panic!("not throughput") };
+        assert_eq!((args.target, args.duration, args.reverse), (target(), options.duration, true));
+
+        let options = OutageOptions::new(target());
+        let Command::Outage(args) = parse(options.to_args()) else { panic!("not outage") };
+        assert_eq!(
+            (args.target, args.rate, args.late, args.wait),
+            (target(), 1000, options.late, options.wait)
+        );
+
+        let options = ServeOptions { bind: vec![[10, 0, 0, 1].into()], ..ServeOptions::new("pod") };
+        let Command::Serve(args) = parse(options.to_args()) else { panic!("not serve") };
+        assert_eq!((args.name, args.bind, args.port), (Some("pod".to_owned()), options.bind, PORT));
+    }
+
+    #[test]
+    fn durations_have_units() {
+        assert_eq!(duration("2s"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1.5ms"), Ok(Duration::from_micros(1500)));
+        assert_eq!(duration("500us"), Ok(Duration::from_micros(500)));
+        assert_eq!(duration("0"), Ok(Duration::ZERO));
+        for bad in ["", "5", "s", "-1s", "1h", "1e30s", "nan s"] {
+            assert!(duration(bad).unwrap_err().contains("such as 2s"), "{bad}");
+        }
+        assert!(positive_duration("0").is_err());
+    }
+
+    #[test]
+    fn targets_are_required_and_a_bad_file_is_named() {
+        let fail = |args: &[&str]| {
+            let command = parse(args.iter().map(|arg| (*arg).to_owned()).collect());
+            run(command, &mut Vec::new()).unwrap_err()
+        };
+        assert!(fail(&["reach"]).to_string().contains("give --target"));
+        assert!(fail(&["reach", "--targets-file", "/nowhere"]).to_string().contains("/nowhere"));
+        let none = fail(&["reach", "--protocols=icmp", "--target=a=127.0.0.1,protocols=tcp"]);
+        assert!(none.to_string().contains("`protocols=`"));
+    }
+}
