@@ -1,1 +1,3 @@
 //! Computes every node's network from the whole topology; pure.
+
+pub mod election;
