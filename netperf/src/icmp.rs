@@ -32,7 +32,7 @@ impl Echo {
     ///
     /// A raw IPv4 socket receives the IP header too; datagram and IPv6 sockets do not.
     #[must_use]
-    pub fn reply<'a>(self, packet: &'a [u8], any_id: bool) -> Option<&'a [u8]> {
+    pub fn reply(self, packet: &[u8], any_id: bool) -> Option<&[u8]> {
         let packet = if self.v6 { packet } else { strip_ipv4_header(packet)? };
         let header = packet.get(..HEADER)?;
         let is_reply = header[0] == if self.v6 { 129 } else { 0 } && header[1] == 0;

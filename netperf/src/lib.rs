@@ -7,6 +7,7 @@
 //! Everything blocks and runs on plain threads, which inherit the network namespace of the thread that calls: a caller
 //! that has entered a namespace measures from there. [`statistics`], [`ledger`] and [`outage::account`] are pure.
 
+mod affinity;
 pub mod cli;
 pub mod failure;
 pub mod icmp;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::affinity;
 use crate::failure::Failure;
 use crate::session::Session;
 use crate::statistics::{Quantiles, RatioOfMedians, ratio_of_medians};
@@ -36,6 +37,8 @@ pub struct RttOptions {
     pub bytes: u32,
     /// How long one exchange may take.
     pub timeout: Duration,
+    /// Measure on this CPU only; to compare over UDP or TCP, bind the servers to the same one.
+    pub cpu: Option<usize>,
 }
 
 impl RttOptions {
@@ -50,6 +53,7 @@ impl RttOptions {
             warmup: 100,
             bytes: 64,
             timeout: Duration::from_secs(1),
+            cpu: None,
         }
     }
 }
@@ -112,7 +116,15 @@ pub enum RttError {
         /// Over what.
         protocol: Protocol,
         /// The last failure.
-        failure: Failure,
+        failure: Box<Failure>,
+    },
+    /// The CPU to measure on cannot be used.
+    #[error("--cpu {cpu}: {error}; give one that `taskset -cp $$` lists")]
+    Cpu {
+        /// As asked for.
+        cpu: usize,
+        /// Why not.
+        error: String,
     },
     /// No exchange after the warm-up was answered.
     #[error("{0}: none of the measured exchanges was answered; raise --count or --timeout")]
@@ -132,8 +144,18 @@ struct Series<'a> {
 /// Measures all targets from the network namespace of the calling thread.
 ///
 /// # Errors
-/// A target does not answer, or not once after the warm-up.
+/// A target does not answer, or not once after the warm-up; or the CPU cannot be used.
 pub fn measure(options: &RttOptions) -> Result<RttComparison, RttError> {
+    let Some(cpu) = options.cpu else { return take_turns(options) };
+    // a thread of its own, so that the caller's keeps its CPUs
+    let pinned = || {
+        affinity::pin(cpu).map_err(|error| RttError::Cpu { cpu, error: error.to_string() })?;
+        take_turns(options)
+    };
+    thread::scope(|scope| scope.spawn(pinned).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+}
+
+fn take_turns(options: &RttOptions) -> Result<RttComparison, RttError> {
     let mut all: Vec<Series<'_>> = options.targets.iter().map(Series::new).collect();
     for round in 0..options.warmup + options.count {
         let measured = round >= options.warmup;
@@ -205,7 +227,7 @@ impl<'a> Series<'a> {
             return Ok(());
         }
         let Target { name, address, .. } = self.target.clone();
-        Err(RttError::Gone { target: name, address, protocol, failure })
+        Err(RttError::Gone { target: name, address, protocol, failure: Box::new(failure) })
     }
 
     fn report(&self, options: &RttOptions) -> Result<RttReport, RttError> {

@@ -67,7 +67,7 @@ pub struct ThroughputError {
     /// Its address.
     pub address: SocketAddr,
     /// What happened.
-    pub failure: Failure,
+    pub failure: Box<Failure>,
 }
 
 /// Measures from the network namespace of the calling thread.
@@ -82,7 +82,8 @@ pub fn measure(options: &ThroughputOptions) -> Result<ThroughputReport, Throughp
     });
     let results: Result<Vec<_>, _> = results.into_iter().collect();
     let Target { name, address, .. } = &options.target;
-    let error = |failure| ThroughputError { target: name.clone(), address: *address, failure };
+    let error =
+        |failure| ThroughputError { target: name.clone(), address: *address, failure: Box::new(failure) };
     Ok(report(options, &results.map_err(error)?))
 }
 

@@ -217,7 +217,8 @@ impl Message {
                 out.extend(epoch.to_be_bytes());
                 out.extend(stamp.counter.to_be_bytes());
                 out.push(
-                    u8::from(stamp.duplicate) * FLAG_DUPLICATE | u8::from(stamp.reordered) * FLAG_REORDERED,
+                    (u8::from(stamp.duplicate) * FLAG_DUPLICATE)
+                        | (u8::from(stamp.reordered) * FLAG_REORDERED),
                 );
             }
             Self::LedgerAsk { base } => out.extend(base.to_be_bytes()),

@@ -1,4 +1,9 @@
 //! All commands over the loopback of a fresh network namespace, which ends with the test's threads.
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, one that cannot start says so"
+)]
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -203,6 +208,11 @@ fn rtt_over_every_protocol_and_in_turns() {
             let named = (protocol != Protocol::Icmp).then_some("pod-a");
             assert_eq!(result.reports[0].answered_by.as_deref(), named);
         }
+        let targets = vec![Target::new("v4", V4)];
+        let pinned =
+            |cpu| rtt::measure(&RttOptions { cpu: Some(cpu), count: 10, ..RttOptions::new(targets.clone()) });
+        assert_eq!(pinned(0).unwrap().reports[0].answered, 10);
+        assert!(pinned(1023).unwrap_err().to_string().starts_with("--cpu 1023: "));
         let nobody = RttOptions::new(vec![Target::new("nobody", V4).port(9)]);
         let error = rtt::measure(&nobody).unwrap_err().to_string();
         assert!(error.contains("nobody (127.0.0.1:9, udp)") && error.contains("refused"), "{error}");
@@ -223,7 +233,7 @@ fn bulk_in_both_directions() {
             assert_eq!((report.direction, report.streams.len()), (direction, 2));
         }
         let nobody = ThroughputOptions::new(Target::new("nobody", V4).port(9));
-        assert_eq!(throughput::measure(&nobody).unwrap_err().failure, Failure::Refused);
+        assert_eq!(*throughput::measure(&nobody).unwrap_err().failure, Failure::Refused);
     });
 }
 

@@ -1,4 +1,5 @@
 //! The loss accounting against a model of a network that drops, duplicates, delays and re-orders in both directions.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -267,10 +267,10 @@ fn losses(
             let gap = run.get_or_insert(Gap { from_us: at_us, until_us: at_us, lost: 0 });
             gap.lost += 1;
             gap.until_us = at_us;
-        } else if passed(*fate, direction) {
-            if let Some(gap) = run.take() {
-                keep_longest(&mut one.longest_gap, Gap { until_us: at_us, ..gap });
-            }
+        } else if passed(*fate, direction)
+            && let Some(gap) = run.take()
+        {
+            keep_longest(&mut one.longest_gap, Gap { until_us: at_us, ..gap });
         }
     }
     if let (Some(gap), Some(end)) = (run, sent_us.last()) {

@@ -75,7 +75,7 @@ pub enum OutageError {
         /// The target's name.
         target: String,
         /// What happened.
-        failure: Failure,
+        failure: Box<Failure>,
     },
     /// More packets than the server remembers.
     #[error("--rate × --duration is {packets} packets; the server remembers {most}, so lower one of them")]

@@ -30,7 +30,7 @@ pub fn measure(options: &OutageOptions) -> Result<OutageReport, OutageError> {
     let target = &options.target;
     let failed = |error: &io::Error| OutageError::Socket {
         target: target.name.clone(),
-        failure: Failure::from_io(error, 0),
+        failure: Box::new(Failure::from_io(error, 0)),
     };
     let socket = open_udp(target.address).map_err(|error| failed(&error))?;
     let flow = wire::fresh_nonce();

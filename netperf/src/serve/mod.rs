@@ -8,12 +8,14 @@ mod udp;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 
 use nix::libc;
 use socket2::{Domain, Socket, Type};
 
 use crate::PORT;
+use crate::affinity;
 use crate::wire::{self, MAX_NAME};
 
 pub use udp::Responder;
@@ -27,13 +29,15 @@ pub struct ServeOptions {
     pub bind: Vec<IpAddr>,
     /// Who answers.
     pub name: String,
+    /// Answer on this CPU only (see [`crate::rtt::RttOptions::cpu`]).
+    pub cpu: Option<usize>,
 }
 
 impl ServeOptions {
     /// Answers as `name` on all addresses and on [`PORT`].
     #[must_use]
     pub fn new(name: impl Into<String>) -> Self {
-        Self { port: PORT, bind: Vec::new(), name: name.into() }
+        Self { port: PORT, bind: Vec::new(), name: name.into(), cpu: None }
     }
 }
 
@@ -65,6 +69,7 @@ pub enum ServeError {
 pub struct Server {
     name: String,
     epoch: u64,
+    cpu: Option<usize>,
     sockets: Vec<(SocketAddr, UdpSocket, TcpListener)>,
 }
 
@@ -91,7 +96,7 @@ impl Server {
         if sockets.is_empty() {
             return Err(ServeError::NoFamily);
         }
-        Ok(Self { name: options.name.clone(), epoch: wire::fresh_nonce(), sockets })
+        Ok(Self { name: options.name.clone(), epoch: wire::fresh_nonce(), cpu: options.cpu, sockets })
     }
 
     /// The addresses that are bound.
@@ -103,25 +108,37 @@ impl Server {
     /// Answers on threads of their own until the process ends.
     ///
     /// # Errors
-    /// A thread cannot be started.
+    /// A thread cannot be started, or the CPU cannot be used.
     pub fn start(self) -> io::Result<Vec<JoinHandle<()>>> {
         let mut threads = Vec::new();
         for (address, udp, tcp) in self.sockets {
             let responder = Responder::new(self.name.clone(), self.epoch);
             let name = self.name.clone();
-            threads.push(
-                thread::Builder::new()
-                    .name(format!("udp {address}"))
-                    .spawn(move || udp::answer(&udp, responder))?,
-            );
-            threads.push(
-                thread::Builder::new()
-                    .name(format!("tcp {address}"))
-                    .spawn(move || tcp::answer(&tcp, &name))?,
-            );
+            threads.push(start_thread(format!("udp {address}"), self.cpu, move || {
+                udp::answer(&udp, responder)
+            })?);
+            threads.push(start_thread(format!("tcp {address}"), self.cpu, move || tcp::answer(&tcp, &name))?);
         }
         Ok(threads)
     }
+}
+
+/// Returns once the thread is bound to its CPU.
+fn start_thread(
+    name: String,
+    cpu: Option<usize>,
+    answer: impl FnOnce() + Send + 'static,
+) -> io::Result<JoinHandle<()>> {
+    let (ready, is_ready) = mpsc::sync_channel(1);
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let bound = cpu.map_or(Ok(()), affinity::pin);
+        let usable = bound.is_ok();
+        if ready.send(bound).is_ok() && usable {
+            answer();
+        }
+    })?;
+    is_ready.recv().map_err(|_| io::Error::other("the thread ended early"))??;
+    Ok(thread)
 }
 
 /// A kernel built or started without IPv6 has no such family; with `disable_ipv6` the family is there without addresses.

@@ -1,5 +1,7 @@
 //! The command line. It is part of the library so that others can build command lines that are known to parse.
 
+mod built;
+
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io::{Read, Write};
@@ -24,7 +26,7 @@ use crate::wire::{MAX_PAYLOAD, MAX_UDP_PAYLOAD};
 /// Measures reachability, round-trip times, throughput and outages between pods and nodes.
 ///
 /// `serve` answers in one network namespace; the other commands ask it from another one. A target is written
-/// [NAME=]ADDR[:PORT][,answer=NAME|NAME][,source=IP|IP][,protocols=tcp|udp|icmp]: a named target must be answered by that
+/// `[NAME=]ADDR[:PORT][,answer=NAME|NAME][,source=IP|IP][,protocols=tcp|udp|icmp]`: a named target must be answered by that
 /// name (or by one of `answer=`, `*` for any), and must see the asker as one of `source=`, where given.
 #[derive(Debug, Parser)]
 #[command(name = "clusterlink-netperf", version)]
@@ -70,6 +72,9 @@ pub struct ServeArgs {
     /// Name to answer with [default: the host name].
     #[arg(long)]
     pub name: Option<String>,
+    /// Answer on this CPU only.
+    #[arg(long)]
+    pub cpu: Option<usize>,
 }
 
 /// Arguments of `reach`.
@@ -139,6 +144,9 @@ pub struct RttArgs {
     /// Time for one exchange.
     #[arg(long, default_value = "1s", value_parser = positive_duration)]
     pub timeout: Duration,
+    /// Measure on this CPU only; for fair ratios over UDP or TCP, run the servers with the same --cpu.
+    #[arg(long)]
+    pub cpu: Option<usize>,
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -212,12 +220,13 @@ pub fn run(command: Command, out: &mut impl Write) -> Result<ExitCode> {
 
 fn serve(args: ServeArgs, out: &mut impl Write) -> Result<()> {
     let name = args.name.map_or_else(host_name, Ok)?;
-    let server = Server::bind(&ServeOptions { port: args.port, bind: args.bind, name: name.clone() })?;
+    let server =
+        Server::bind(&ServeOptions { port: args.port, bind: args.bind, name: name.clone(), cpu: args.cpu })?;
     let addresses: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
     // whoever started this waits for the line
     writeln!(out, "{name} answers on {}", addresses.join(", "))?;
     out.flush()?;
-    for thread in server.start().context("cannot start a thread; raise the limit on processes")? {
+    for thread in server.start().context("cannot start answering; check --cpu and the limit on processes")? {
         if thread.join().is_err() {
             bail!("an answering thread has ended; this is a bug");
         }
@@ -270,9 +279,10 @@ fn read_targets(file: &Path) -> Result<Vec<Target>> {
 
 fn measure_rtt(args: RttArgs, out: &mut impl Write) -> Result<()> {
     let single = args.target.is_some();
-    let RttArgs { target, compare, protocol, count, interval, warmup, bytes, timeout, output } = args;
+    let RttArgs { target, compare, protocol, count, interval, warmup, bytes, timeout, cpu, output } = args;
     let targets = target.into_iter().chain(compare).collect();
-    let result = rtt::measure(&RttOptions { targets, protocol, count, interval, warmup, bytes, timeout })?;
+    let result =
+        rtt::measure(&RttOptions { targets, protocol, count, interval, warmup, bytes, timeout, cpu })?;
     match (single, output, result.reports.first()) {
         (true, Output::Json, Some(report)) => print_json(out, report),
         _ => print(out, output, &result),
@@ -317,100 +327,6 @@ fn positive_duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("must be longer than 0".to_owned()) } else { Ok(duration) }
 }
 
-/// A duration as [`duration`] reads it.
-fn duration_text(duration: Duration) -> String {
-    format!("{}us", duration.as_micros())
-}
-
-impl ServeOptions {
-    /// The arguments that make `clusterlink-netperf` do this.
-    #[must_use]
-    pub fn to_args(&self) -> Vec<String> {
-        let mut args =
-            vec!["serve".to_owned(), format!("--port={}", self.port), format!("--name={}", self.name)];
-        args.extend(self.bind.iter().map(|ip| format!("--bind={ip}")));
-        args
-    }
-}
-
-impl ReachOptions {
-    /// The arguments that make `clusterlink-netperf` do this and print a [`reach::ReachReport`] as JSON.
-    #[must_use]
-    pub fn to_args(&self) -> Vec<String> {
-        let mut args = vec![
-            "reach".to_owned(),
-            "--output=json".to_owned(),
-            format!("--protocols={}", commas(&self.protocols)),
-            format!("--bytes={}", self.tcp_bytes),
-            format!("--udp-bytes={}", commas(&self.udp_bytes)),
-            format!("--icmp-bytes={}", commas(&self.icmp_bytes)),
-            format!("--timeout={}", duration_text(self.timeout)),
-            format!("--retries={}", self.retries),
-            format!("--flows={}", self.flows),
-            format!("--parallel={}", self.parallel),
-        ];
-        args.extend(self.targets.iter().map(|target| format!("--target={target}")));
-        args
-    }
-}
-
-impl RttOptions {
-    /// The arguments that make `clusterlink-netperf` do this and print JSON: an [`rtt::RttReport`] for one target, an
-    /// [`rtt::RttComparison`] for several.
-    #[must_use]
-    pub fn to_args(&self) -> Vec<String> {
-        let mut args = vec![
-            "rtt".to_owned(),
-            "--output=json".to_owned(),
-            format!("--protocol={}", self.protocol),
-            format!("--count={}", self.count),
-            format!("--interval={}", duration_text(self.interval)),
-            format!("--warmup={}", self.warmup),
-            format!("--bytes={}", self.bytes),
-            format!("--timeout={}", duration_text(self.timeout)),
-        ];
-        args.push(if self.targets.len() == 1 { "--target" } else { "--compare" }.to_owned());
-        args.extend(self.targets.iter().map(ToString::to_string));
-        args
-    }
-}
-
-impl ThroughputOptions {
-    /// The arguments that make `clusterlink-netperf` do this and print a [`throughput::ThroughputReport`] as JSON.
-    #[must_use]
-    pub fn to_args(&self) -> Vec<String> {
-        let mut args = vec![
-            "throughput".to_owned(),
-            "--output=json".to_owned(),
-            format!("--target={}", self.target),
-            format!("--duration={}", duration_text(self.duration)),
-            format!("--streams={}", self.streams),
-        ];
-        args.extend(self.reverse.then(|| "--reverse".to_owned()));
-        args
-    }
-}
-
-impl OutageOptions {
-    /// The arguments that make `clusterlink-netperf` do this and print an [`outage::OutageReport`] as JSON.
-    #[must_use]
-    pub fn to_args(&self) -> Vec<String> {
-        vec![
-            "outage".to_owned(),
-            "--output=json".to_owned(),
-            format!("--target={}", self.target),
-            format!("--rate={}", self.rate),
-            format!("--duration={}", duration_text(self.duration)),
-            format!("--late={}", duration_text(self.late)),
-            format!("--wait={}", duration_text(self.wait)),
-        ]
-    }
-}
-
-fn commas<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> String {
-    items.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -419,43 +335,9 @@ mod tests {
         Cli::try_parse_from(std::iter::once("clusterlink-netperf".to_owned()).chain(args)).unwrap().command
     }
 
-    fn target() -> Target {
-        Target::new("b/web", [10, 2, 0, 5]).port(80).answered_by(["b1", "b2"]).only([Protocol::Tcp])
-    }
-
     #[test]
     fn clap_finds_no_mistake() {
         <Cli as clap::CommandFactory>::command().debug_assert();
-    }
-
-    #[test]
-    fn built_command_lines_parse_to_what_was_meant() {
-        let options =
-            ReachOptions { flows: 3, ..ReachOptions::new(vec![target(), Target::new("v6", [0xfd; 16])]) };
-        let Command::Reach(args) = parse(options.to_args()) else { panic!("not reach") };
-        assert_eq!((args.target, args.udp_bytes, args.flows), (options.targets, options.udp_bytes, 3));
-        assert_eq!((args.timeout, args.output, args.protocols.len()), (options.timeout, Output::Json, 3));
-
-        let options = RttOptions::new(vec![target(), Target::new("c", [10, 0, 0, 1])]);
-        let Command::Rtt(args) = parse(options.to_args()) else { panic!("not rtt") };
-        assert_eq!((args.compare, args.target, args.interval), (options.targets, None, Duration::ZERO));
-        let Command::Rtt(args) = parse(RttOptions::new(vec![target()]).to_args()) else { panic!("not rtt") };
-        assert_eq!(args.target, Some(target()));
-
-        let options = ThroughputOptions { reverse: true, ..ThroughputOptions::new(target()) };
-        let Command::Throughput(args) = parse(options.to_args()) else { panic!("not throughput") };
-        assert_eq!((args.target, args.duration, args.reverse), (target(), options.duration, true));
-
-        let options = OutageOptions::new(target());
-        let Command::Outage(args) = parse(options.to_args()) else { panic!("not outage") };
-        assert_eq!(
-            (args.target, args.rate, args.late, args.wait),
-            (target(), 1000, options.late, options.wait)
-        );
-
-        let options = ServeOptions { bind: vec![[10, 0, 0, 1].into()], ..ServeOptions::new("pod") };
-        let Command::Serve(args) = parse(options.to_args()) else { panic!("not serve") };
-        assert_eq!((args.name, args.bind, args.port), (Some("pod".to_owned()), options.bind, PORT));
     }
 
     #[test]
