@@ -13,7 +13,7 @@ impl Schema {
     }
 
     /// A null that the schema neither allows nor has a default for counts as absent.
-    fn drop_nulls(&self, value: &mut Value, id: NodeId) {
+    pub(crate) fn drop_nulls(&self, value: &mut Value, id: NodeId) {
         let node = self.node(id);
         match value {
             Value::Object(members) => members.retain(|name, member| {

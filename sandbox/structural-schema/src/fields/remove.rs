@@ -1,0 +1,44 @@
+//! An object without some of its fields.
+
+use serde_json::Value;
+
+use super::element::Element;
+use super::set::Set;
+use super::shape::{Shape, Type};
+use crate::Schema;
+
+/// `value` without the members of `gone`. What loses all its parts becomes null, which defaulting drops.
+pub(crate) fn remove(schema: &Schema, at: Type, value: &Value, gone: &Set) -> Value {
+    let shape = schema.shape(at, value);
+    match (shape, value) {
+        (Shape::Fields, Value::Object(members)) => {
+            let kept = members.iter().filter_map(|(name, member)| {
+                let element = Element::field(name);
+                let below = schema.type_of_field(at, name).unwrap_or(Type::Deduced);
+                Some((name.clone(), remaining(schema, below, member, &element, gone)?))
+            });
+            let kept: serde_json::Map<String, Value> = kept.collect();
+            if kept.is_empty() { Value::Null } else { Value::Object(kept) }
+        }
+        (Shape::Set | Shape::Keyed(_), Value::Array(items)) => {
+            let below = schema.type_of_items(at);
+            let kept = items.iter().filter_map(|item| match schema.element_of(at, shape, item) {
+                Ok(element) => remaining(schema, below, item, &element, gone),
+                Err(_) => Some(item.clone()),
+            });
+            let kept: Vec<Value> = kept.collect();
+            if kept.is_empty() { Value::Null } else { Value::Array(kept) }
+        }
+        (Shape::Fields | Shape::Set | Shape::Keyed(_) | Shape::Leaf, value) => value.clone(),
+    }
+}
+
+fn remaining(schema: &Schema, below: Type, part: &Value, element: &Element, gone: &Set) -> Option<Value> {
+    if gone.members.contains(element) {
+        return None;
+    }
+    match gone.children.get(element) {
+        Some(gone) if !gone.is_empty() => Some(remove(schema, below, part, gone)),
+        _ => Some(part.clone()),
+    }
+}
