@@ -2,6 +2,8 @@
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
@@ -14,6 +16,7 @@ use crate::wire;
 
 /// An IP packet of 65,535 bytes less the IPv4 and the ICMP header.
 const MAX_ICMP_PAYLOAD: u32 = 65_535 - 20 - 8;
+const RECEIVE_BUFFER: usize = 4 << 20;
 
 pub(crate) struct IcmpSession {
     socket: Socket,
@@ -34,12 +37,20 @@ impl IcmpSession {
             } else {
                 setsockopt(&socket, sockopt::Ipv4RecvErr, &true)?;
             }
+            // a raw socket also gets the replies to all others that ask the same address; without CAP_NET_ADMIN it
+            // has to do with the queue that it has
+            let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER);
             // a raw socket takes the port for a protocol number (raw(7)), so it must be 0
             socket.connect(&SocketAddr::new(address.ip(), 0).into())
         };
         connect().map_err(|error| local(&error))?;
-        let id = (wire::fresh_nonce() & 0xffff) as u16;
-        Ok(Self { socket, datagram, next: Echo { v6, id, seq: 0 }, timeout, buffer: vec![0; 1 << 16] })
+        Ok(Self {
+            socket,
+            datagram,
+            next: Echo { v6, id: fresh_id(), seq: 0 },
+            timeout,
+            buffer: vec![0; 1 << 16],
+        })
     }
 
     pub(super) fn exchange(&mut self, bytes: u32) -> Result<Exchange, Failure> {
@@ -67,6 +78,13 @@ impl IcmpSession {
             }
         }
     }
+}
+
+/// No two sessions of this process share an identifier, and those of two processes start far from each other.
+fn fresh_id() -> u16 {
+    static FIRST: LazyLock<u16> = LazyLock::new(|| (wire::fresh_nonce() & 0xffff) as u16);
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    FIRST.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Who answers and which source was seen, ICMP does not say; and where the damage happened neither.
