@@ -45,6 +45,20 @@ fn ip(arguments: &str) {
     assert!(status.success(), "ip {arguments}");
 }
 
+/// The kernel takes packets for a new IPv6 address only when a worker of its own has added the route to the table `local`,
+/// with `nodad` too; until then they are dropped.
+fn wait_for_local(address: &str) {
+    for _ in 0..500 {
+        let shown =
+            Command::new("ip").args(["-6", "route", "show", "table", "local", address]).output().unwrap();
+        if String::from_utf8_lossy(&shown.stdout).contains(&format!("local {address}")) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    panic!("the kernel has not made {address} local in 5 s");
+}
+
 fn serve(name: &str) -> Vec<SocketAddr> {
     let server = Server::bind(&ServeOptions::new(name)).unwrap();
     let addresses = server.addresses();
@@ -102,6 +116,7 @@ fn the_answer_comes_from_the_address_that_was_asked() {
     in_namespace(|| {
         ip("addr add 10.9.9.9/32 dev lo");
         ip("addr add fd99::9/128 dev lo nodad");
+        wait_for_local("fd99::9");
         serve("many");
         let addresses: [IpAddr; 3] =
             ["10.9.9.9".parse().unwrap(), "127.7.7.7".parse().unwrap(), "fd99::9".parse().unwrap()];
