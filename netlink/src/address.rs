@@ -41,14 +41,15 @@ pub struct Address {
     pub scope: Scope,
     /// The kernel adds no route to the prefix by itself (`IFA_F_NOPREFIXROUTE`).
     pub no_prefix_route: bool,
-    /// Usable at once, without duplicate address detection (`IFA_F_NODAD`).
+    /// Usable at once, without duplicate address detection (`IFA_F_NODAD`). Never so for IPv4: the kernel
+    /// drops the flag, as there is no such detection.
     pub no_dad: bool,
 }
 
 impl Address {
     /// An address that brings neither a route nor duplicate address detection with it.
     pub fn plain(device: u32, address: IpNetwork) -> Self {
-        Self { device, address, scope: Scope::Universe, no_prefix_route: true, no_dad: true }
+        Self { device, address, scope: Scope::Universe, no_prefix_route: true, no_dad: address.is_ipv6() }
     }
 
     pub(crate) fn request(&self, verb: Verb) -> Request {

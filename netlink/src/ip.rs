@@ -1,10 +1,19 @@
 //! Address families, and the bytes of addresses inside netlink attributes.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnetwork::IpNetwork;
+use ipnetwork::{IpNetwork, Ipv4Network, Ipv6Network};
 use netlink_packet_route::AddressFamily;
+
+const ANY_V4: Ipv4Network = match Ipv4Network::new_checked(Ipv4Addr::UNSPECIFIED, 0) {
+    Some(network) => network,
+    None => panic!("zero is a prefix length"),
+};
+const ANY_V6: Ipv6Network = match Ipv6Network::new_checked(Ipv6Addr::UNSPECIFIED, 0) {
+    Some(network) => network,
+    None => panic!("zero is a prefix length"),
+};
 
 /// An address family that routes, rules and addresses belong to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,8 +56,8 @@ impl Family {
     /// `0.0.0.0/0` or `::/0`: what a route or a rule without a prefix attribute matches.
     pub(crate) fn everything(self) -> IpNetwork {
         match self {
-            Self::V4 => IpNetwork::V4(ipnetwork::Ipv4Network::from(std::net::Ipv4Addr::UNSPECIFIED)),
-            Self::V6 => IpNetwork::V6(ipnetwork::Ipv6Network::from(std::net::Ipv6Addr::UNSPECIFIED)),
+            Self::V4 => IpNetwork::V4(ANY_V4),
+            Self::V6 => IpNetwork::V6(ANY_V6),
         }
     }
 }

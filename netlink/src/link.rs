@@ -90,7 +90,7 @@ pub struct NewLink {
     pub mac: Option<Mac>,
     /// The largest packet.
     pub mtu: Option<u32>,
-    /// A free text.
+    /// A free text, set by a second message right after the creation.
     pub alias: Option<String>,
     /// Set it up at once.
     pub up: bool,
@@ -248,9 +248,18 @@ impl NewLink {
         attributes.push(LinkAttribute::IfName(self.name.clone()));
         attributes.extend(self.mac.map(|mac| LinkAttribute::Address(mac.0.to_vec())));
         attributes.extend(self.mtu.map(LinkAttribute::Mtu));
-        attributes.extend(self.alias.clone().map(LinkAttribute::IfAlias));
         attributes.push(LinkAttribute::LinkInfo(self.kind.info()));
         Request::new(libc::RTM_NEWLINK, Verb::Add.flags(), &message)
+    }
+
+    /// The kernel reads an alias in changes only, not at creation (`rtnl_create_link`).
+    ///
+    /// It goes by name, so it may only follow a creation that succeeded: the device may be a stranger's.
+    pub(crate) fn alias_request(&self) -> Option<Request> {
+        let alias = self.alias.clone()?;
+        let mut message = LinkMessage::default();
+        message.attributes = vec![LinkAttribute::IfName(self.name.clone()), LinkAttribute::IfAlias(alias)];
+        Some(Request::new(libc::RTM_NEWLINK, 0, &message))
     }
 }
 

@@ -300,3 +300,102 @@ impl fmt::Display for Nexthop {
         }
     }
 }
+
+#[cfg(all(test, target_endian = "little"))]
+mod tests {
+    use super::*;
+    use crate::transport::frames;
+
+    fn body_of(nexthop: &Nexthop) -> Vec<u8> {
+        let request = nexthop.request(Verb::Replace);
+        assert_eq!(request.message_type, 104);
+        assert_eq!(request.flags, 0x500, "NLM_F_CREATE | NLM_F_REPLACE");
+        request.body
+    }
+
+    fn decoded(body: &[u8]) -> Option<Nexthop> {
+        let mut message = (16 + body.len() as u32).to_ne_bytes().to_vec();
+        message.extend(RTM_NEWNEXTHOP.to_ne_bytes());
+        message.extend([0; 10]);
+        message.extend(body);
+        let frame = frames(&message).next().expect("one message").expect("whole");
+        Nexthop::decode(&frame).expect("well formed")
+    }
+
+    #[test]
+    fn one_way_out() {
+        let nexthop = Nexthop::hop(21, 158, Hop::onlink(9, "241.31.2.1".parse().unwrap()));
+        #[rustfmt::skip]
+        let golden = [
+            2, 0, 158, 0,   4, 0, 0, 0,             // AF_INET, scope, protocol, reserved, RTNH_F_ONLINK
+            8, 0, 1, 0,     21, 0, 0, 0,            // NHA_ID
+            8, 0, 5, 0,     9, 0, 0, 0,             // NHA_OIF
+            8, 0, 6, 0,     241, 31, 2, 1,          // NHA_GATEWAY
+        ];
+        assert_eq!(body_of(&nexthop), golden);
+        assert_eq!(decoded(&golden), Some(nexthop));
+    }
+
+    #[test]
+    fn a_gateway_of_ipv6() {
+        let nexthop = Nexthop::hop(1, 158, Hop::onlink(9, "fd11::2".parse().unwrap()));
+        #[rustfmt::skip]
+        let golden = [
+            10, 0, 158, 0,  4, 0, 0, 0,
+            8, 0, 1, 0,     1, 0, 0, 0,
+            8, 0, 5, 0,     9, 0, 0, 0,
+            20, 0, 6, 0,    0xfd, 0x11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2,
+        ];
+        assert_eq!(body_of(&nexthop), golden);
+        assert_eq!(decoded(&golden), Some(nexthop));
+    }
+
+    #[test]
+    fn a_black_hole() {
+        let nexthop = Nexthop { id: 3, protocol: 158, kind: NexthopKind::Blackhole(Family::V4) };
+        let golden = [2, 0, 158, 0, 0, 0, 0, 0, 8, 0, 1, 0, 3, 0, 0, 0, 4, 0, 4, 0];
+        assert_eq!(body_of(&nexthop), golden);
+        assert_eq!(decoded(&golden), Some(nexthop));
+    }
+
+    #[test]
+    fn a_resilient_group() {
+        let resilience = Resilience {
+            buckets: 64,
+            idle_timer: Duration::from_secs(120),
+            unbalanced_timer: Duration::from_millis(50),
+        };
+        let nexthop = Nexthop::group(2000, 158, [22, 21], Some(resilience));
+        #[rustfmt::skip]
+        let golden = [
+            0, 0, 158, 0,   0, 0, 0, 0,             // AF_UNSPEC
+            8, 0, 1, 0,     0xd0, 7, 0, 0,
+            20, 0, 2, 0,                            // NHA_GROUP
+                21, 0, 0, 0,  0, 0, 0, 0,           // id, weight - 1
+                22, 0, 0, 0,  0, 0, 0, 0,
+            6, 0, 3, 0,     1, 0, 0, 0,             // NHA_GROUP_TYPE: NEXTHOP_GRP_TYPE_RES, padding
+            28, 0, 12, 128,                         // NLA_F_NESTED | NHA_RES_GROUP
+                6, 0, 1, 0,   64, 0, 0, 0,          // buckets, padding
+                8, 0, 2, 0,   0xe0, 0x2e, 0, 0,     // idle timer: 12,000 hundredths
+                8, 0, 3, 0,   5, 0, 0, 0,           // unbalanced timer
+        ];
+        assert_eq!(body_of(&nexthop), golden);
+        assert_eq!(decoded(&golden), Some(nexthop));
+    }
+
+    #[test]
+    fn a_weight_of_two_bytes() {
+        let kind = NexthopKind::Group(BTreeMap::from([(7, 300)]), None);
+        let body = body_of(&Nexthop { id: 5, protocol: 158, kind: kind.clone() });
+        assert_eq!(&body[16..], [12, 0, 2, 0, 7, 0, 0, 0, 43, 1, 0, 0]);
+        assert_eq!(decoded(&body).map(|nexthop| nexthop.kind), Some(kind));
+    }
+
+    #[test]
+    fn a_deletion_names_the_id_alone() {
+        let nexthop = Nexthop::hop(21, 158, Hop::onlink(9, "241.31.2.1".parse().unwrap()));
+        let request = nexthop.request(Verb::Delete);
+        assert_eq!((request.message_type, request.flags), (105, 0));
+        assert_eq!(request.body, [0, 0, 0, 0, 0, 0, 0, 0, 8, 0, 1, 0, 21, 0, 0, 0]);
+    }
+}

@@ -1,4 +1,4 @@
-//! Changes as values: one [`Op`] is one message to the kernel.
+//! Changes as values: one [`Op`] is one message to the kernel (two for a new device with an alias).
 
 use std::fmt;
 
@@ -60,12 +60,11 @@ pub(crate) enum Verb {
 impl Verb {
     /// The request flags that say so.
     pub(crate) fn flags(self) -> u16 {
-        let flags = match self {
+        match self {
             Self::Add => NLM_F_CREATE | NLM_F_EXCL,
             Self::Replace => NLM_F_CREATE | NLM_F_REPLACE,
             Self::Delete => 0,
-        };
-        flags
+        }
     }
 }
 
@@ -96,9 +95,12 @@ impl Op {
         }
     }
 
-    /// Whether this answer of the kernel means that the state is as asked.
-    pub(crate) fn is_done_by(&self, refusal: &Refusal) -> bool {
-        matches!(self, Self::Replace(Object::Rule(_))) && refusal.is_present()
+    /// What the kernel's answer means for this change.
+    pub(crate) fn settle(&self, answer: Result<(), Refusal>) -> Result<(), Refusal> {
+        match (self, answer) {
+            (Self::Replace(Object::Rule(_)), Err(refusal)) if refusal.is_present() => Ok(()),
+            (_, answer) => answer,
+        }
     }
 }
 

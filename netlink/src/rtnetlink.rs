@@ -50,9 +50,25 @@ impl Netlink {
     pub fn apply(&mut self, ops: &[Op]) -> Result<Vec<OpResult>, Error> {
         let results = self.connection.batch(ops.iter().map(Op::request))?;
         let answered = ops.iter().zip(results);
-        Ok(answered
-            .map(|(op, result)| result.or_else(|r| if op.is_done_by(&r) { Ok(()) } else { Err(r) }))
-            .collect())
+        let mut results: Vec<_> = answered.map(|(op, result)| op.settle(result)).collect();
+        self.set_aliases(ops, &mut results)?;
+        Ok(results)
+    }
+
+    /// The second half of the creations that succeeded and want an alias.
+    fn set_aliases(&mut self, ops: &[Op], results: &mut [OpResult]) -> Result<(), Error> {
+        let mut places = Vec::new();
+        let mut requests = Vec::new();
+        for (place, (op, result)) in ops.iter().zip(results.iter()).enumerate() {
+            if let (Op::CreateLink(link), Ok(())) = (op, result) {
+                places.extend(link.alias.as_ref().map(|_| place));
+                requests.extend(link.alias_request());
+            }
+        }
+        for (place, result) in places.into_iter().zip(self.connection.batch(requests)?) {
+            results[place] = result.map_err(|refusal| Refusal { index: place, ..refusal });
+        }
+        Ok(())
     }
 
     /// All devices.

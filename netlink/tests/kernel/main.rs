@@ -1,0 +1,16 @@
+//! Everything against a real kernel, each test in a network namespace of its own that dies with its thread.
+
+#![expect(clippy::unwrap_used, clippy::print_stdout, reason = "a test says by panicking and printing")]
+
+mod addresses;
+mod batches;
+mod links;
+mod monitor;
+mod neighbours;
+mod netns;
+mod nexthops;
+mod nft;
+mod routes;
+mod rules;
+mod sysctl;
+mod world;
