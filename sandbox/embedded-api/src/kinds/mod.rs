@@ -1,0 +1,163 @@
+//! What is served: each resource with its names, versions, schemas, columns and strategy.
+
+pub(crate) mod annotations;
+pub(crate) mod builtin;
+pub(crate) mod columns;
+pub(crate) mod crd;
+pub(crate) mod strategy;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+use structural_schema::Schema;
+
+use crate::status::{Answer, Status, Subject};
+use crate::store::GroupResource;
+use columns::Columns;
+use strategy::Strategy;
+
+/// One resource in all its versions.
+pub(crate) struct Resource {
+    pub(crate) group: String,
+    pub(crate) plural: String,
+    pub(crate) singular: String,
+    pub(crate) kind: String,
+    pub(crate) list_kind: String,
+    pub(crate) short_names: Vec<String>,
+    pub(crate) categories: Vec<String>,
+    pub(crate) namespaced: bool,
+    pub(crate) strategy: Strategy,
+    pub(crate) storage_version: String,
+    /// Served versions, the preferred one first.
+    pub(crate) versions: Vec<Version>,
+}
+
+/// One served version of a resource.
+pub(crate) struct Version {
+    pub(crate) name: String,
+    pub(crate) schema: Schema,
+    /// The schema's name among the OpenAPI components.
+    pub(crate) component: String,
+    /// The schema as OpenAPI shows it; `None` for built-ins, whose components are shared.
+    pub(crate) open_api: Option<Value>,
+    pub(crate) status_subresource: bool,
+    pub(crate) columns: Columns,
+    /// Field paths that a field selector may name, beside name and namespace.
+    pub(crate) selectable: Vec<String>,
+}
+
+impl Resource {
+    pub(crate) fn table(&self) -> GroupResource {
+        GroupResource { group: self.group.clone(), resource: self.plural.clone() }
+    }
+
+    /// `kosmos.io/v1alpha1`, or `v1` for the core group.
+    pub(crate) fn api_version(&self, version: &str) -> String {
+        if self.group.is_empty() { version.to_owned() } else { format!("{}/{version}", self.group) }
+    }
+
+    /// The words of a message about an object of this resource.
+    pub(crate) fn subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
+        Subject { group: &self.group, resource: &self.plural, name }
+    }
+
+    /// The same for `Invalid`, which names the kind.
+    pub(crate) fn kind_subject<'a>(&'a self, name: &'a str) -> Subject<'a> {
+        Subject { group: &self.group, resource: &self.kind, name }
+    }
+
+    pub(crate) fn version(&self, name: &str) -> Option<&Version> {
+        self.versions.iter().find(|v| v.name == name)
+    }
+
+    /// Rewrites a stored object for the version that was asked for; the only conversion there is.
+    pub(crate) fn convert(&self, object: &mut Value, version: &str) {
+        object["apiVersion"] = Value::String(self.api_version(version));
+    }
+}
+
+impl Version {
+    /// The values of an object's selectable fields.
+    pub(crate) fn index(&self, object: &Value) -> BTreeMap<String, String> {
+        let value = |path: &String| Some((path.clone(), columns::scalar(object, path)?));
+        self.selectable.iter().filter_map(value).collect()
+    }
+}
+
+/// Everything that is served now.
+pub(crate) struct Registry {
+    resources: BTreeMap<GroupResource, Arc<Resource>>,
+}
+
+impl Registry {
+    pub(crate) fn new(builtin: impl IntoIterator<Item = Arc<Resource>>) -> Self {
+        Self { resources: builtin.into_iter().map(|r| (r.table(), r)).collect() }
+    }
+
+    pub(crate) fn insert(&mut self, resource: Arc<Resource>) {
+        self.resources.insert(resource.table(), resource);
+    }
+
+    pub(crate) fn remove(&mut self, table: &GroupResource) {
+        self.resources.remove(table);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values()
+    }
+
+    pub(crate) fn get(&self, table: &GroupResource) -> Option<&Arc<Resource>> {
+        self.resources.get(table)
+    }
+
+    /// The resource that a path names, in a version that is served.
+    pub(crate) fn find(&self, group: &str, version: &str, plural: &str) -> Answer<Arc<Resource>> {
+        let table = GroupResource { group: group.to_owned(), resource: plural.to_owned() };
+        let found = self.resources.get(&table).filter(|r| r.version(version).is_some());
+        found.cloned().ok_or_else(|| unknown(group, version, plural))
+    }
+
+    /// The resource of a kind, whatever its version.
+    pub(crate) fn by_kind(&self, api_version: &str, kind: &str) -> Option<&Arc<Resource>> {
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        self.resources.values().find(|r| r.group == group && r.kind == kind)
+    }
+
+    /// The groups, each with its served versions, preferred first.
+    pub(crate) fn groups(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut groups: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for resource in self.resources.values() {
+            let versions = groups.entry(&resource.group).or_default();
+            for version in &resource.versions {
+                if !versions.contains(&version.name.as_str()) {
+                    versions.push(&version.name);
+                }
+            }
+        }
+        groups
+    }
+}
+
+/// What Kubernetes itself serves and we do not gets 501; what nobody knows gets 404, as discovery promises.
+fn unknown(group: &str, version: &str, plural: &str) -> Status {
+    let theirs = group.is_empty() || !group.contains('.') || group.ends_with(".k8s.io");
+    if theirs && KNOWN_ELSEWHERE.contains(&plural) {
+        let place = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        return Status::not_implemented(&format!("the resource {plural} of {place}"));
+    }
+    Status::no_such_resource()
+}
+
+/// Resources of Kubernetes that a client may ask for and that are not served here.
+const KNOWN_ELSEWHERE: &[&str] = &[
+    "bindings", "certificatesigningrequests", "clusterrolebindings", "clusterroles", "componentstatuses",
+    "controllerrevisions", "cronjobs", "csidrivers", "csinodes", "daemonsets", "deployments", "flowschemas",
+    "horizontalpodautoscalers", "ingressclasses", "ingresses", "ipaddresses", "jobs", "limitranges",
+    "localsubjectaccessreviews", "mutatingwebhookconfigurations", "networkpolicies", "persistentvolumeclaims",
+    "persistentvolumes", "poddisruptionbudgets", "podtemplates", "priorityclasses", "replicasets",
+    "replicationcontrollers", "resourcequotas", "rolebindings", "roles", "runtimeclasses",
+    "selfsubjectaccessreviews", "selfsubjectreviews", "selfsubjectrulesreviews", "statefulsets", "storageclasses",
+    "subjectaccessreviews", "tokenreviews", "validatingadmissionpolicies", "validatingwebhookconfigurations",
+    "volumeattachments",
+];

@@ -1,0 +1,100 @@
+//! DELETE of one object or of a selection.
+
+use serde_json::Value;
+
+use super::{Call, list};
+use crate::gc::{self, Deleted, Propagation};
+use crate::request;
+use crate::state::State;
+use crate::status::{Answer, Status};
+use crate::store::Address;
+
+/// What the request and its body say about a delete.
+#[derive(Debug, Default)]
+pub(crate) struct DeleteOptions {
+    propagation: Option<Propagation>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    dry_run: bool,
+}
+
+impl DeleteOptions {
+    /// Reads the query and the body, which wins.
+    pub(crate) fn read(call: &Call<'_>, body: &Value) -> Answer<Self> {
+        let word = |value: &Value| value.as_str().map(str::to_owned);
+        let policy = word(&body["propagationPolicy"]).or_else(|| call.options.propagation_policy.clone());
+        let orphan = body["orphanDependents"].as_bool().or(call.options.orphan_dependents);
+        let propagation = match (policy.as_deref(), orphan) {
+            (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
+            (Some("Foreground"), _) => Some(Propagation::Foreground),
+            (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
+            (None, None) => None,
+            (Some(other), _) => {
+                return Err(Status::bad_request(format!(
+                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
+                )));
+            }
+        };
+        let mut dry_run = call.options.dry_run;
+        for value in body["dryRun"].as_array().into_iter().flatten() {
+            dry_run |= request::dry_run(value.as_str().unwrap_or_default())?;
+        }
+        Ok(Self {
+            propagation,
+            uid: word(&body["preconditions"]["uid"]),
+            resource_version: word(&body["preconditions"]["resourceVersion"]),
+            dry_run,
+        })
+    }
+
+    fn check(&self, call: &Call<'_>, object: &Value) -> Answer<()> {
+        let name = object["metadata"]["name"].as_str().unwrap_or("");
+        for (word, field, wanted) in [("UID", "uid", &self.uid), ("ResourceVersion", "resourceVersion", &self.resource_version)] {
+            let found = object["metadata"][field].as_str().unwrap_or("");
+            if let Some(wanted) = wanted.as_deref().filter(|w| *w != found) {
+                let why = format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}");
+                return Err(Status::conflict(call.resource.subject(name), &why));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Deletes one object: a success Status when it is gone, the object itself while finalizers hold it.
+pub(crate) fn delete(call: &Call<'_>, state: &mut State, options: &DeleteOptions) -> Answer<Value> {
+    let address = call.address();
+    let object = state.load(&address).ok_or_else(|| call.not_found())?;
+    options.check(call, &object)?;
+    let done = || {
+        let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+        Status::deleted(call.resource.subject(call.name()), uid)
+    };
+    if options.dry_run {
+        return Ok(done());
+    }
+    let how = options.propagation.unwrap_or(Propagation::Background);
+    match gc::delete(state, &address, how, call.now) {
+        Some(Deleted::Pending(stored)) => {
+            let mut left = stored.decode();
+            call.resource.convert(&mut left, &call.info.version);
+            Ok(left)
+        }
+        Some(Deleted::Gone) | None => Ok(done()),
+    }
+}
+
+/// Deletes what the selectors match, and lists it.
+pub(crate) fn delete_collection(call: &Call<'_>, state: &mut State, options: &DeleteOptions) -> Answer<Vec<Value>> {
+    let page = list::list(call, state)?;
+    let mut objects = Vec::new();
+    for stored in page.items {
+        let object = stored.decode();
+        options.check(call, &object)?;
+        if !options.dry_run {
+            let address = Address { table: call.resource.table(), key: stored.key.clone() };
+            gc::delete(state, &address, options.propagation.unwrap_or(Propagation::Background), call.now);
+        }
+        objects.push(object);
+    }
+    Ok(objects)
+}
