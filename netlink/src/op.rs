@@ -161,3 +161,6 @@ object_from! {
     Route(Route),
     Rule(Rule),
 }
+
+#[cfg(test)]
+mod tests;

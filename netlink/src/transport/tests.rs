@@ -255,3 +255,59 @@ proptest! {
         }
     }
 }
+
+/// A connection whose receive buffer is the kernel's smallest usual one, in a namespace of its own.
+fn with_small_buffer(pace: Pace, test: impl FnOnce(&mut Connection<KernelSocket>) + Send) {
+    let namespace = match crate::Namespace::create() {
+        Ok(namespace) => namespace,
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "cannot be skipped in CI: {error}");
+            return println!("skipped: {error}");
+        }
+    };
+    let run = || {
+        let mut connection = Connection::new(KernelSocket::open().unwrap());
+        connection.pace = pace;
+        // The kernel doubles it.
+        nix::sys::socket::setsockopt(connection.socket(), nix::sys::socket::sockopt::RcvBuf, &106_496)
+            .unwrap();
+        test(&mut connection);
+    };
+    namespace.run(run).unwrap();
+}
+
+/// Deletions of devices that do not exist: each is refused.
+fn refused(count: usize) -> Vec<Request> {
+    (0..count).map(|n| crate::LinkChange::deletion(1_000 + n as u32)).collect()
+}
+
+#[test]
+fn answers_that_overrun_a_real_buffer_are_an_error_and_the_next_batch_is_clean() {
+    with_small_buffer(Pace { messages: 2_000, acknowledge: Acknowledge::Each }, |connection| {
+        let error = connection.batch(refused(2_000)).unwrap_err();
+        assert!(matches!(error, Error::Overrun), "{error}");
+        let results = connection.batch(refused(3)).unwrap();
+        assert_eq!(results.iter().filter(|result| result.is_err()).count(), 3);
+    });
+}
+
+#[test]
+fn small_chunks_never_overrun_a_small_buffer() {
+    with_small_buffer(Pace::NARROW, |connection| {
+        let results = connection.batch(refused(5_000)).unwrap();
+        for (place, result) in results.into_iter().enumerate() {
+            let refusal = result.unwrap_err();
+            assert!(refusal.is_absent() && refusal.index == place);
+        }
+    });
+}
+
+#[test]
+fn a_message_larger_than_the_send_buffer_is_an_error() {
+    with_small_buffer(Pace::WIDE, |connection| {
+        let large = Request { body: vec![0; 2_000_000], ..request() };
+        let error = connection.batch([large]).unwrap_err();
+        assert!(matches!(error, Error::TooLarge { length: 2_000_016 }), "{error}");
+        assert_eq!(connection.batch(refused(1)).unwrap().len(), 1);
+    });
+}
