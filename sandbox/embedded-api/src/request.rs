@@ -63,7 +63,7 @@ pub struct RequestInfo {
 
 impl RequestInfo {
     /// Reads a method and a path. Paths that are no resource give an empty `resource`.
-    pub fn parse(method: &http::Method, path: &str, options: &Options) -> Answer<Self> {
+    pub(crate) fn parse(method: &http::Method, path: &str, options: &Options) -> Answer<Self> {
         let segments: Vec<String> = path.split('/').filter(|s| !s.is_empty()).map(percent_decode).collect();
         let (group, version, rest) = match segments.as_slice() {
             [api, version, rest @ ..] if api == "api" => (String::new(), version.clone(), rest),
@@ -142,7 +142,7 @@ fn verb_of(method: &http::Method, named: bool, options: &Options) -> Answer<Verb
 
 /// How unknown and duplicate fields are treated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum FieldValidation {
+pub(crate) enum FieldValidation {
     /// Dropped without a word.
     Ignore,
     /// Dropped, with a `Warning` header for each.
@@ -154,48 +154,48 @@ pub enum FieldValidation {
 
 /// The query parameters of every verb.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Options {
+pub(crate) struct Options {
     /// `watch`.
-    pub watch: bool,
+    pub(crate) watch: bool,
     /// `limit`, 0 for all.
-    pub limit: usize,
+    pub(crate) limit: usize,
     /// `continue`.
-    pub continue_token: Option<String>,
+    pub(crate) continue_token: Option<String>,
     /// `labelSelector`.
-    pub label_selector: Option<String>,
+    pub(crate) label_selector: Option<String>,
     /// `fieldSelector`.
-    pub field_selector: Option<String>,
+    pub(crate) field_selector: Option<String>,
     /// `resourceVersion`, where it was sent and is not empty.
-    pub resource_version: Option<u64>,
+    pub(crate) resource_version: Option<u64>,
     /// `resourceVersionMatch`.
-    pub resource_version_match: Option<String>,
+    pub(crate) resource_version_match: Option<String>,
     /// `allowWatchBookmarks`.
-    pub bookmarks: bool,
+    pub(crate) bookmarks: bool,
     /// `sendInitialEvents`.
-    pub send_initial_events: Option<bool>,
+    pub(crate) send_initial_events: Option<bool>,
     /// `timeoutSeconds`.
-    pub timeout_seconds: Option<u64>,
+    pub(crate) timeout_seconds: Option<u64>,
     /// `fieldManager`.
-    pub field_manager: Option<String>,
+    pub(crate) field_manager: Option<String>,
     /// `force`.
-    pub force: bool,
+    pub(crate) force: bool,
     /// `dryRun=All`.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// `fieldValidation`.
-    pub field_validation: FieldValidation,
+    pub(crate) field_validation: FieldValidation,
     /// `propagationPolicy`.
-    pub propagation_policy: Option<String>,
+    pub(crate) propagation_policy: Option<String>,
     /// `orphanDependents`, the older word for the policy.
-    pub orphan_dependents: Option<bool>,
+    pub(crate) orphan_dependents: Option<bool>,
     /// `gracePeriodSeconds`.
-    pub grace_period_seconds: Option<i64>,
+    pub(crate) grace_period_seconds: Option<i64>,
     /// `includeObject` of a Table.
-    pub include_object: Option<String>,
+    pub(crate) include_object: Option<String>,
 }
 
 impl Options {
     /// Reads a query string; leading and doubled `&` are as good as one.
-    pub fn parse(query: &str) -> Answer<Self> {
+    pub(crate) fn parse(query: &str) -> Answer<Self> {
         let mut options = Self::default();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -33,6 +33,7 @@ pub(crate) struct Key {
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) key: Key,
+    #[cfg_attr(not(test), expect(dead_code, reason = "the bytes carry it; tests compare it"))]
     pub(crate) revision: u64,
     pub(crate) uid: String,
     pub(crate) labels: BTreeMap<String, String>,
