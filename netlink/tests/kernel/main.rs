@@ -12,5 +12,6 @@ mod nexthops;
 mod nft;
 mod routes;
 mod rules;
+mod rust_netlink;
 mod sysctl;
 mod world;
