@@ -8,6 +8,27 @@
 //!
 //! Silence is never success: a closed socket, an overrun buffer, a time-out, an answer out of sequence,
 //! a failed or interrupted dump are errors, and every message of a batch has its own result.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use netlink::{Family, Hop, Netlink, Nexthop, Op, Route, Via};
+//!
+//! let mut netlink = Netlink::open()?;
+//! let device = netlink.link("vx-bridge")?.ok_or("no such device")?.index;
+//! let gateway = Hop::onlink(device, "241.0.0.2".parse()?);
+//! let ops = [
+//!     Op::replace(Nexthop::hop(21, 158, gateway)),
+//!     Op::replace(Route::unicast("10.1.0.0/16".parse()?, 100, 158, Via::Nexthop(21))),
+//! ];
+//! for (op, result) in ops.iter().zip(netlink.apply(&ops)?) {
+//!     if let Err(refusal) = result {
+//!         eprintln!("{op}: {refusal}");
+//!     }
+//! }
+//! assert_eq!(netlink.routes(Family::V4, Some(100))?.len(), 1);
+//! # Ok(())
+//! # }
+//! ```
 
 mod address;
 mod attributes;

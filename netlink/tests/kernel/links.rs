@@ -172,3 +172,17 @@ fn a_stranger_with_our_name_does_not_get_our_alias() {
         assert_eq!(link(&mut netlink, "vx-test").alias, None);
     });
 }
+
+#[test]
+fn a_kind_without_settings_goes_by_its_name() {
+    in_new_netns(|| {
+        let mut netlink = Netlink::open().unwrap();
+        let kind = NewLinkKind::Plain("bridge".to_owned());
+        apply(&mut netlink, &[Op::CreateLink(NewLink::new("plain0", kind))]);
+        assert_eq!(link(&mut netlink, "plain0").kind, LinkKind::Bridge);
+        let unknown = NewLinkKind::Plain("no-such-kind".to_owned());
+        let refusal = answer(&mut netlink, Op::CreateLink(NewLink::new("plain1", unknown))).unwrap_err();
+        assert!(refusal.is_unsupported(), "{refusal}");
+        assert_eq!(refusal.to_string(), "Unknown device type (EOPNOTSUPP)");
+    });
+}
