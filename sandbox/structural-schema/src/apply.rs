@@ -4,7 +4,7 @@
 //! longer does goes away, unless somebody else owns it too; where it would change what another manager owns, the apply
 //! is refused, or takes the field over if it is forced.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::fields::{Element, Entry, Managed, Set, compare, merge, remove, to_fields};
 use crate::limits::same;
@@ -95,9 +95,7 @@ impl Request<'_> {
         }
         dispossess(&mut managed, &change);
         entry.fields = without_server_fields(&entry.fields);
-        let as_before = last.filter(|last| same(self.before, &object) && last.fields == entry.fields);
-        let now = (!self.manager.time.is_empty()).then(|| self.manager.time.to_owned());
-        entry.time = as_before.map_or(now, |last| last.time);
+        entry.time = (!self.manager.time.is_empty()).then(|| self.manager.time.to_owned());
         managed.entries.push(entry);
         Ok(Outcome { object, managed })
     }
@@ -134,7 +132,7 @@ impl Request<'_> {
         let without_last = remove(schema, root, merged, &last);
         let without_unowned =
             remove(schema, root, merged, &all.difference(&fields_of(&without_last).union(&owned)));
-        let withdrawn = all.difference(&fields_of(&without_unowned)).intersection(&last);
+        let withdrawn = all.difference(&fields_of(&without_unowned)).intersection(&last).difference(&owned);
         remove(schema, root, merged, &withdrawn)
     }
 
@@ -143,15 +141,23 @@ impl Request<'_> {
         if self.manager.name == lastapplied::MANAGER {
             lastapplied::renew(&mut object, self.applied);
         }
-        if live.is_none() || !same(self.before, &object) {
-            self.schema.apply_defaults(&mut object);
-        }
-        if object.is_null() {
-            object = Value::Object(Map::new());
-        }
+        self.schema.apply_defaults(&mut object);
         managed.write_to(&mut object);
-        object
+        match live {
+            Some(live) if same(&without_times(live), &without_times(&object)) => live.clone(),
+            _ => object,
+        }
     }
+}
+
+/// An apply that changes no more than times is none.
+fn without_times(object: &Value) -> Value {
+    let mut object = object.clone();
+    let entries = object.pointer_mut("/metadata/managedFields").and_then(Value::as_array_mut);
+    for entry in entries.into_iter().flatten().filter_map(Value::as_object_mut) {
+        entry.remove("time");
+    }
+    object
 }
 
 impl Conflict {

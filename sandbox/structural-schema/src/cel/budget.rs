@@ -1,76 +1,162 @@
-//! What the rules of one object may cost.
+//! What the rules of one object may cost: turns of loops, bytes that they build, and time.
+//!
+//! The interpreter knows no bounds. [`super::rule`] therefore rewrites each rule so that it calls the functions that
+//! [`Budget::functions`] adds: loops ask `@within` for each further turn, and what a rule builds is charged by its size
+//! before it can be built upon.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use kube_cel::cel::Value as Cel;
-use kube_cel::cel::context::VariableResolver;
+use kube_cel::KubeCelExt as _;
+use kube_cel::cel::extractors::{Arguments, This};
+use kube_cel::cel::objects::Key;
+use kube_cel::cel::{Context, ExecutionError, ResolveResult, Value as Cel};
 
-use super::rule::Expression;
+use super::types;
 
 /// Turns of loops, over all rules of one object.
-const STEPS: u64 = 1_000_000;
-/// A turn may be dear (lists are copied), so there is a second bound, far above what honest rules need. This is the
-/// one place here that looks at a clock: its answer is "refused", never a different result.
+const TURNS: u64 = 1_000_000;
+/// Bytes that all rules of one object may build.
+const BYTES: u64 = 32 * 1024 * 1024;
+/// A turn may be dear (the interpreter copies lists), so there is a third bound, far above what honest rules need. This
+/// is the one place here that looks at a clock: its answer is "refused", never a different result.
 const TIME: Duration = Duration::from_secs(2);
-/// What one turn of a loop that builds texts costs: one step for so many bytes of the object, since it may copy all of it.
-const BYTES_PER_STEP: u64 = 16;
-/// Functions that compare every item with every other run only on objects with at most so many bytes.
-const QUADRATIC_SIZE: usize = 64 * 1024;
-/// No rule runs on an object larger than this, which is more than an API server accepts in one request.
-const SIZE: usize = 4 * 1024 * 1024;
 
-/// The name that the loops of a rule ask.
+/// Whether a loop may take a further turn.
 pub(super) const WITHIN: &str = "@within";
+/// Its argument, charged by its size.
+pub(super) const CHARGED: &str = "@charged";
+/// The sum of its arguments, charged by the size of the second: `map` and `filter` append to what has been paid for.
+pub(super) const APPENDED: &str = "@appended";
+/// The sum of its arguments, charged by its size.
+pub(super) const SUM: &str = "@sum";
 
-/// Steps and time that are left. Shared by reference with the interpreter, hence the atomics.
+/// What is left. Shared with the interpreter's functions, hence the atomics.
 pub(super) struct Budget {
-    steps: AtomicU64,
-    /// What one turn costs in the rule that runs.
-    weight: AtomicU64,
+    turns: AtomicU64,
+    bytes: AtomicU64,
     spent: AtomicBool,
     deadline: Instant,
 }
 
 impl Budget {
-    pub(super) fn start() -> Budget {
-        Budget {
-            steps: AtomicU64::new(STEPS),
-            weight: AtomicU64::new(1),
+    pub(super) fn start() -> Arc<Budget> {
+        Arc::new(Budget {
+            turns: AtomicU64::new(TURNS),
+            bytes: AtomicU64::new(BYTES),
             spent: AtomicBool::new(false),
             deadline: Instant::now() + TIME,
-        }
-    }
-
-    /// Prepares for one expression over `size` bytes of variables.
-    pub(super) fn weigh(&self, expression: &Expression, size: usize) {
-        let bytes = size as u64;
-        let weight = if expression.builds_texts { 1 + bytes / BYTES_PER_STEP } else { 1 };
-        self.weight.store(weight, Ordering::Relaxed);
-        if size > SIZE || expression.is_quadratic && size > QUADRATIC_SIZE {
-            self.spent.store(true, Ordering::Relaxed);
-        }
+        })
     }
 
     pub(super) fn is_spent(&self) -> bool {
         self.spent.load(Ordering::Relaxed)
     }
 
-    /// One turn of a loop: whether there may be another.
+    /// Ends everything: what is to come costs more than there is.
+    pub(super) fn exhaust(&self) {
+        self.spent.store(true, Ordering::Relaxed);
+    }
+
+    /// All functions of Kubernetes, within this budget.
+    pub(super) fn functions(self: &Arc<Budget>) -> Context<'static> {
+        let mut context = Context::default().with_all();
+        types::declare(&mut context);
+        let budget = Arc::clone(self);
+        context.add_function(WITHIN, move || budget.turn());
+        let budget = Arc::clone(self);
+        context.add_function(CHARGED, move |value: Cel| budget.charged(value));
+        let budget = Arc::clone(self);
+        context.add_function(APPENDED, move |list: Cel, item: Cel| {
+            budget.pay(size(&item)).and_then(|()| list + item)
+        });
+        let budget = Arc::clone(self);
+        context.add_function(SUM, move |left: Cel, right: Cel| {
+            budget.pay(size(&left) + size(&right)).and_then(|()| left + right)
+        });
+        let budget = Arc::clone(self);
+        context.add_function("replace", move |This(text): This<Arc<String>>, Arguments(args): Arguments| {
+            budget.replace(&text, &args)
+        });
+        let budget = Arc::clone(self);
+        context.add_function("join", move |This(parts): This<Arc<Vec<Cel>>>, Arguments(args): Arguments| {
+            budget.join(&parts, &args)
+        });
+        context
+    }
+
     fn turn(&self) -> bool {
-        let weight = self.weight.load(Ordering::Relaxed);
-        let left = self.steps.load(Ordering::Relaxed);
-        if self.is_spent() || left < weight || Instant::now() > self.deadline {
-            self.spent.store(true, Ordering::Relaxed);
-            return false;
+        let within = take(&self.turns, 1) && Instant::now() <= self.deadline && !self.is_spent();
+        if !within {
+            self.exhaust();
         }
-        self.steps.store(left - weight, Ordering::Relaxed);
-        true
+        within
+    }
+
+    fn pay(&self, bytes: u64) -> Result<(), ExecutionError> {
+        if self.is_spent() || !take(&self.bytes, bytes) {
+            self.exhaust();
+            return Err(ExecutionError::function_error("budget", "cost limit exceeded"));
+        }
+        Ok(())
+    }
+
+    fn charged(&self, value: Cel) -> ResolveResult {
+        self.pay(size(&value)).map(|()| value)
+    }
+
+    /// `text.replace(from, to[, limit])`, paid for before it is made.
+    fn replace(&self, text: &str, args: &[Cel]) -> ResolveResult {
+        let (Some(Cel::String(from)), Some(Cel::String(to))) = (args.first(), args.get(1)) else {
+            return Err(ExecutionError::NoSuchOverload);
+        };
+        let limit = match args.get(2) {
+            None => usize::MAX,
+            Some(Cel::Int(limit)) => usize::try_from(*limit).unwrap_or(usize::MAX),
+            Some(_) => return Err(ExecutionError::NoSuchOverload),
+        };
+        let places = text.matches(from.as_str()).count().min(limit);
+        self.pay((text.len() + places.saturating_mul(to.len())) as u64)?;
+        Ok(Cel::String(Arc::new(text.replacen(from.as_str(), to, limit))))
+    }
+
+    /// `parts.join([separator])`, paid for before it is made.
+    fn join(&self, parts: &[Cel], args: &[Cel]) -> ResolveResult {
+        let separator = match args.first() {
+            None => "",
+            Some(Cel::String(separator)) => separator.as_str(),
+            Some(_) => return Err(ExecutionError::NoSuchOverload),
+        };
+        let texts: Option<Vec<&str>> = parts
+            .iter()
+            .map(|part| if let Cel::String(text) = part { Some(text.as_str()) } else { None })
+            .collect();
+        let texts = texts.ok_or(ExecutionError::NoSuchOverload)?;
+        let length =
+            texts.iter().map(|text| text.len()).sum::<usize>() + texts.len().saturating_mul(separator.len());
+        self.pay(length as u64)?;
+        Ok(Cel::String(Arc::new(texts.join(separator))))
     }
 }
 
-impl VariableResolver for Budget {
-    fn resolve(&self, variable: &str) -> Option<Cel> {
-        (variable == WITHIN).then(|| Cel::Bool(self.turn()))
-    }
+fn take(left: &AtomicU64, amount: u64) -> bool {
+    left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(amount)).is_ok()
+}
+
+/// Memory of a value, roughly.
+fn size(value: &Cel) -> u64 {
+    const HEADER: u64 = 32;
+    HEADER
+        + match value {
+            Cel::String(text) => text.len() as u64,
+            Cel::Bytes(bytes) => bytes.len() as u64,
+            Cel::List(items) => items.iter().map(size).sum(),
+            Cel::Map(members) => members.map.iter().map(|(key, member)| key_size(key) + size(member)).sum(),
+            _ => 0,
+        }
+}
+
+fn key_size(key: &Key) -> u64 {
+    if let Key::String(name) = key { 32 + name.len() as u64 } else { 32 }
 }

@@ -1,14 +1,14 @@
 //! `x-kubernetes-validations`: rules in the Common Expression Language.
 //!
-//! A rule is parsed once, when its schema is compiled. The interpreter knows no budget, so every loop of a rule is given a
-//! further condition then, `@within`, which each turn asks a [`Budget`]: when that is spent all loops end, and the
-//! object is refused whatever the rule came to.
+//! A rule is parsed once, when its schema is compiled, and rewritten so that it keeps to a [`Budget`]: when that is spent
+//! all loops end, and the object is refused whatever the rule came to.
 
 mod budget;
 mod rule;
+mod types;
 mod values;
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use kube_cel::KubeCelExt as _;
 use kube_cel::cel::objects::OptionalValue;
@@ -29,6 +29,12 @@ const OUT_OF_BUDGET: &str =
 /// `messageExpression`s may come to no more than this (5 KiB, as in kube-apiserver).
 const MAX_MESSAGE: usize = 5 * 1024;
 
+/// Rules run on no object larger than this, which is more than an API server accepts in one request.
+const MAX_SIZE: usize = 4 * 1024 * 1024;
+/// Functions that compare every item with every other run on none larger than this.
+const MAX_SIZE_QUADRATIC: usize = 64 * 1024;
+
+/// Conversions of values need no budget.
 static FUNCTIONS: LazyLock<Context<'static>> = LazyLock::new(|| Context::default().with_all());
 
 pub(crate) fn has_rules(schema: &Schema) -> bool {
@@ -40,7 +46,8 @@ pub(crate) fn check(schema: &Schema, new: &Value, old: Option<&Value>) -> Vec<Ca
     if !has_rules(schema) {
         return Vec::new();
     }
-    let mut walk = Walk { schema, path: Path::default(), causes: Vec::new(), budget: Budget::start() };
+    let mut walk =
+        Walk { schema, path: Path::default(), causes: Vec::new(), budget: Budget::start(), functions: None };
     walk.value(&Pair { new, old, unchanged: false }, schema.root);
     walk.causes
 }
@@ -49,7 +56,9 @@ struct Walk<'s> {
     schema: &'s Schema,
     path: Path,
     causes: Vec<Cause>,
-    budget: Budget,
+    budget: Arc<Budget>,
+    /// Made when the first rule runs.
+    functions: Option<Context<'static>>,
 }
 
 /// A value and what it continues.
@@ -111,39 +120,34 @@ impl Walk<'_> {
         if rules.is_empty() {
             return;
         }
-        let scope = Variables {
+        let functions = self.functions.take().unwrap_or_else(|| self.budget.functions());
+        let scope = Scope {
+            functions: &functions,
             this: values::to_cel(self.schema, pair.new, Some(id)),
             old: pair.old.map(|old| values::to_cel(self.schema, old, Some(id))),
+            size: values::size(pair.new) + pair.old.map_or(0, values::size),
         };
-        let size = values::size(pair.new) + pair.old.map_or(0, values::size);
         for rule in rules {
-            if let Some(cause) = self.rule(rule, &scope, size, pair.new, node) {
-                self.causes.push(cause);
-            }
+            let cause = self.rule(rule, &scope, pair.new, node);
+            self.causes.extend(cause);
             if self.budget.is_spent() {
-                return;
+                break;
             }
         }
+        self.functions = Some(functions);
     }
 
-    fn rule(
-        &mut self,
-        rule: &Rule,
-        scope: &Variables,
-        size: usize,
-        value: &Value,
-        node: &Node,
-    ) -> Option<Cause> {
+    fn rule(&self, rule: &Rule, scope: &Scope<'_>, value: &Value, node: &Node) -> Option<Cause> {
         let path = self.path.bracketed();
         let kind = Value::from(node.types.first().map_or("", |kind| kind.name()));
-        let result = self.evaluate(&rule.expression, rule, scope, size);
+        let result = self.evaluate(&rule.expression, rule, scope);
         if self.budget.is_spent() {
             return Some(Cause::invalid(&path, &kind, OUT_OF_BUDGET));
         }
         match result {
             Ok(Cel::Bool(true)) => None,
             Ok(Cel::Bool(false)) => {
-                let detail = self.message(rule, scope, size);
+                let detail = self.message(rule, scope);
                 let at = rule.field_path.as_ref().map_or_else(|| path.clone(), |below| joined(&path, below));
                 Some(rule.cause(&at, value, &detail))
             }
@@ -162,16 +166,17 @@ impl Walk<'_> {
         &self,
         expression: &Expression,
         rule: &Rule,
-        scope: &Variables,
-        size: usize,
+        scope: &Scope<'_>,
     ) -> Result<Cel, ExecutionError> {
-        self.budget.weigh(expression, size);
-        let mut context = FUNCTIONS.new_inner_scope();
-        context.set_variable_resolver(&self.budget);
+        if scope.size > MAX_SIZE || expression.is_quadratic && scope.size > MAX_SIZE_QUADRATIC {
+            self.budget.exhaust();
+            return Ok(Cel::Null);
+        }
+        let mut context = scope.functions.new_inner_scope();
         context.add_variable_from_value("self", scope.this.clone());
         let old = if rule.optional_old {
             let old = scope.old.clone().map_or_else(OptionalValue::none, OptionalValue::of);
-            Some(Cel::Opaque(std::sync::Arc::new(old)))
+            Some(Cel::Opaque(Arc::new(old)))
         } else {
             scope.old.clone()
         };
@@ -181,9 +186,9 @@ impl Walk<'_> {
         context.resolve(&expression.tree)
     }
 
-    fn message(&self, rule: &Rule, scope: &Variables, size: usize) -> String {
+    fn message(&self, rule: &Rule, scope: &Scope<'_>) -> String {
         let spoken = rule.message_expression.as_ref().and_then(|expression| {
-            match self.evaluate(expression, rule, scope, size) {
+            match self.evaluate(expression, rule, scope) {
                 Ok(Cel::String(text)) => Some(text.trim().to_owned()),
                 _ => None,
             }
@@ -194,9 +199,13 @@ impl Walk<'_> {
     }
 }
 
-struct Variables {
+/// What an expression may refer to.
+struct Scope<'c> {
+    functions: &'c Context<'static>,
     this: Cel,
     old: Option<Cel>,
+    /// Of both together, in bytes.
+    size: usize,
 }
 
 fn joined(path: &str, below: &str) -> String {

@@ -1,18 +1,18 @@
 //! One rule, parsed, with a budget built into its loops.
 
 use kube_cel::cel::common::ast::operators;
-use kube_cel::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr};
+use kube_cel::cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue};
 use kube_cel::cel::parser::Parser;
 use serde_json::{Map, Value};
 
-use super::budget::WITHIN;
+use super::budget::{APPENDED, CHARGED, SUM, WITHIN};
 use crate::cause::Cause;
 use crate::compile::{CompileError, fault};
 
-/// Functions whose result can be larger than their arguments.
-const BUILDERS: [&str; 6] = ["join", "replace", "format", "flatten", "split", "string"];
 /// Functions that compare every item with every other.
-const QUADRATIC: [&str; 5] = ["contains", "equivalent", "intersects", "distinct", "sort"];
+const QUADRATIC: [&str; 3] = ["contains", "equivalent", "intersects"];
+/// A text is formatted with no more places than this: each may stand for as much as the object holds.
+const MAX_PLACES: usize = 16;
 
 /// An entry of `x-kubernetes-validations`.
 #[derive(Debug)]
@@ -28,12 +28,11 @@ pub(crate) struct Rule {
     reason: String,
 }
 
-/// A parsed expression and what makes it dear.
+/// A parsed expression that keeps to the budget.
 #[derive(Debug)]
 pub(super) struct Expression {
     pub(super) tree: IdedExpr,
-    /// A loop in it makes texts or lists out of texts or lists.
-    pub(super) builds_texts: bool,
+    /// It compares every item of a list with every other, in one call.
     pub(super) is_quadratic: bool,
     uses_old: bool,
 }
@@ -96,58 +95,94 @@ impl Rule {
 impl Expression {
     fn parse(text: &str, path: &str) -> Result<Expression, CompileError> {
         let parsed = Parser::new().enable_optional_syntax(true).parse(text);
-        let tree =
+        let mut tree =
             parsed.map_err(|error| fault(path, format!("`{text}` is not a CEL expression: {error}")))?;
-        let mut expression = Expression { tree, builds_texts: false, is_quadratic: false, uses_old: false };
-        let mut tree = std::mem::take(&mut expression.tree);
-        expression
-            .prepare(&mut tree, None)
+        let mut rewriting = Rewriting { uses_old: false, is_quadratic: false };
+        rewriting
+            .node(&mut tree, None)
             .map_err(|what| fault(path, format!("`{text}`: {what} are not supported")))?;
-        expression.tree = tree;
-        Ok(expression)
+        Ok(Expression { tree, is_quadratic: rewriting.is_quadratic, uses_old: rewriting.uses_old })
     }
+}
 
-    /// Notes what the expression does and puts the budget into its loops. `accumulator` is that of the innermost loop.
-    fn prepare(&mut self, node: &mut IdedExpr, accumulator: Option<&str>) -> Result<(), &'static str> {
-        match &mut node.expr {
-            Expr::Unspecified => Err("empty expressions"),
-            Expr::Struct(_) => Err("messages (`Type{field: value}`)"),
-            Expr::Literal(_) => Ok(()),
+/// Puts the budget into an expression, and notes what it does.
+struct Rewriting {
+    uses_old: bool,
+    is_quadratic: bool,
+}
+
+impl Rewriting {
+    /// `accumulator` is that of the innermost loop around the node.
+    fn node(&mut self, node: &mut IdedExpr, accumulator: Option<&str>) -> Result<(), &'static str> {
+        let builds = match &mut node.expr {
+            Expr::Unspecified => return Err("empty expressions"),
+            Expr::Struct(_) => return Err("messages (`Type{field: value}`)"),
+            Expr::Literal(_) => false,
             Expr::Ident(name) => {
                 self.uses_old |= name == "oldSelf";
-                Ok(())
+                false
             }
-            Expr::Select(select) => self.prepare(&mut select.operand, accumulator),
+            Expr::Select(select) => {
+                self.node(&mut select.operand, accumulator)?;
+                false
+            }
             Expr::List(list) => {
-                list.elements.iter_mut().try_for_each(|element| self.prepare(element, accumulator))
+                list.elements.iter_mut().try_for_each(|element| self.node(element, accumulator))?;
+                !list.elements.is_empty()
             }
-            Expr::Map(map) => map.entries.iter_mut().try_for_each(|entry| match &mut entry.expr {
-                EntryExpr::MapEntry(entry) => {
-                    self.prepare(&mut entry.key, accumulator)?;
-                    self.prepare(&mut entry.value, accumulator)
-                }
-                EntryExpr::StructField(_) => Err("messages (`Type{field: value}`)"),
-            }),
-            Expr::Call(call) => self.prepare_call(call, accumulator),
-            Expr::Comprehension(comprehension) => self.prepare_loop(comprehension, accumulator),
+            Expr::Map(map) => {
+                map.entries.iter_mut().try_for_each(|entry| self.entry(&mut entry.expr, accumulator))?;
+                !map.entries.is_empty()
+            }
+            Expr::Call(call) => self.call(call, accumulator)?,
+            Expr::Comprehension(comprehension) => {
+                self.turns(comprehension, accumulator)?;
+                false
+            }
+        };
+        // Outside of loops a rule builds no more than its text has places for.
+        if builds && accumulator.is_some() {
+            let built = std::mem::take(node);
+            *node = call_of(CHARGED, vec![built]);
         }
+        Ok(())
     }
 
-    fn prepare_call(&mut self, call: &mut CallExpr, accumulator: Option<&str>) -> Result<(), &'static str> {
+    fn entry(&mut self, entry: &mut EntryExpr, accumulator: Option<&str>) -> Result<(), &'static str> {
+        let EntryExpr::MapEntry(entry) = entry else { return Err("messages (`Type{field: value}`)") };
+        self.node(&mut entry.key, accumulator)?;
+        self.node(&mut entry.value, accumulator)
+    }
+
+    /// Whether the result of the call is yet to be charged.
+    fn call(&mut self, call: &mut CallExpr, accumulator: Option<&str>) -> Result<bool, &'static str> {
         let name = call.func_name.rsplit('.').next().unwrap_or_default();
-        // `map` and `filter` append to their own accumulator; that is not the rule's doing.
-        let appends = matches!(call.args.first().map(|arg| &arg.expr), Some(Expr::Ident(first)) if Some(first.as_str()) == accumulator);
-        let builds = BUILDERS.contains(&name) || call.func_name == operators::ADD && !appends;
-        self.builds_texts |= accumulator.is_some() && builds;
-        self.is_quadratic |=
-            QUADRATIC.contains(&name) && (call.args.len() == 2 || name == "distinct" || name == "sort");
-        if let Some(target) = &mut call.target {
-            self.prepare(target, accumulator)?;
+        self.is_quadratic |= QUADRATIC.contains(&name) && call.args.len() == 2;
+        if name == "format" && !call.target.as_deref().is_some_and(is_short_format) {
+            return Err("formats that are not a literal with a few places");
         }
-        call.args.iter_mut().try_for_each(|arg| self.prepare(arg, accumulator))
+        let first = call.args.first().map(|arg| &arg.expr);
+        let appends = matches!(first, Some(Expr::Ident(first)) if Some(first.as_str()) == accumulator);
+        if let Some(target) = &mut call.target {
+            self.node(target, accumulator)?;
+        }
+        if call.func_name == operators::ADD {
+            call.func_name = if appends { APPENDED.to_owned() } else { SUM.to_owned() };
+            let [left, right] = call.args.as_mut_slice() else { return Err("sums of one") };
+            self.node(left, accumulator)?;
+            // The list around an appended item is the macro's own: its size is charged with it.
+            let right = match &mut right.expr {
+                Expr::List(list) if appends => list.elements.as_mut_slice(),
+                _ => std::slice::from_mut(right),
+            };
+            right.iter_mut().try_for_each(|part| self.node(part, accumulator))?;
+            return Ok(false);
+        }
+        call.args.iter_mut().try_for_each(|arg| self.node(arg, accumulator))?;
+        Ok(!call.func_name.contains(['_', '@', '!']))
     }
 
-    fn prepare_loop(
+    fn turns(
         &mut self,
         comprehension: &mut ComprehensionExpr,
         outer: Option<&str>,
@@ -156,21 +191,25 @@ impl Expression {
             return Err("loops over two variables");
         }
         let accumulator = comprehension.accu_var.clone();
-        self.prepare(&mut comprehension.iter_range, outer)?;
-        self.prepare(&mut comprehension.accu_init, outer)?;
+        self.node(&mut comprehension.iter_range, outer)?;
+        self.node(&mut comprehension.accu_init, outer)?;
         for part in [&mut comprehension.loop_cond, &mut comprehension.loop_step, &mut comprehension.result] {
-            self.prepare(part, Some(&accumulator))?;
+            self.node(part, Some(&accumulator))?;
         }
         let condition = std::mem::take(&mut comprehension.loop_cond);
-        let within = IdedExpr { id: condition.id, expr: Expr::Ident(WITHIN.to_owned()) };
-        let both = CallExpr {
-            func_name: operators::LOGICAL_AND.to_owned(),
-            target: None,
-            args: vec![within, condition],
-        };
-        comprehension.loop_cond = IdedExpr { id: both.args[1].id, expr: Expr::Call(both) };
+        comprehension.loop_cond =
+            call_of(operators::LOGICAL_AND, vec![call_of(WITHIN, Vec::new()), condition]);
         Ok(())
     }
+}
+
+fn call_of(name: &str, args: Vec<IdedExpr>) -> IdedExpr {
+    let call = CallExpr { func_name: name.to_owned(), target: None, args };
+    IdedExpr { id: 0, expr: Expr::Call(call) }
+}
+
+fn is_short_format(target: &IdedExpr) -> bool {
+    matches!(&target.expr, Expr::Literal(LiteralValue::String(text)) if text.inner().matches('%').count() <= MAX_PLACES)
 }
 
 /// `.a.b['c']` as kube-apiserver prints it below another path: `a.b.c`.

@@ -184,6 +184,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn decoding_undoes_encoding(paths in proptest::collection::vec(proptest::collection::vec(element(), 1..5), 0..20)) {
             let mut set = Set::default();

@@ -7,7 +7,8 @@ use super::set::Set;
 use super::shape::{Shape, Type};
 use crate::Schema;
 
-/// `value` without the members of `gone`. What loses all its parts becomes null, which defaulting drops.
+/// `value` without the members of `gone`. What loses all its parts stays, empty: whoever put it there may own it yet.
+/// (structured-merge-diff leaves a null, which a typed object then drops.)
 pub(crate) fn remove(schema: &Schema, at: Type, value: &Value, gone: &Set) -> Value {
     let shape = schema.shape(at, value);
     match (shape, value) {
@@ -17,8 +18,7 @@ pub(crate) fn remove(schema: &Schema, at: Type, value: &Value, gone: &Set) -> Va
                 let below = schema.type_of_field(at, name).unwrap_or(Type::Deduced);
                 Some((name.clone(), remaining(schema, below, member, &element, gone)?))
             });
-            let kept: serde_json::Map<String, Value> = kept.collect();
-            if kept.is_empty() { Value::Null } else { Value::Object(kept) }
+            Value::Object(kept.collect())
         }
         (Shape::Set | Shape::Keyed(_), Value::Array(items)) => {
             let below = schema.type_of_items(at);
@@ -26,8 +26,7 @@ pub(crate) fn remove(schema: &Schema, at: Type, value: &Value, gone: &Set) -> Va
                 Ok(element) => remaining(schema, below, item, &element, gone),
                 Err(_) => Some(item.clone()),
             });
-            let kept: Vec<Value> = kept.collect();
-            if kept.is_empty() { Value::Null } else { Value::Array(kept) }
+            Value::Array(kept.collect())
         }
         (Shape::Fields | Shape::Set | Shape::Keyed(_) | Shape::Leaf, value) => value.clone(),
     }
