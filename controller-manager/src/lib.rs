@@ -1,1 +1,33 @@
-//! One per member: publishes its Cluster and ClusterNodes, chooses its gateways, mirrors its NodeConfigs down.
+//! One per member cluster: publishes what is found there, chooses its gateways, mirrors its NodeConfigs down.
+//!
+//! It is the member's one uplink, and the only holder of a credential for the control cluster:
+//!
+//! ```text
+//! member's API: Node, CNI objects, ServiceCIDR, ClusterNode (agents' facts), NodeConfig (agents' status)
+//! control's API: own Cluster, own ClusterNodes, own NodeConfigs
+//!      │ watch        → index         → build            → diff              → write (server-side apply)
+//!      ▼
+//! control's API: Cluster.status, ClusterNode, NodeConfig.status      member's API: Cluster (spec), NodeConfig (spec)
+//! ```
+//!
+//! [`build::build`] and [`diff::diff`] are pure. Nothing is written before every watch has delivered its first complete
+//! list, and nothing is removed on the strength of anything but a complete list.
+
+pub mod build;
+pub mod connect;
+pub mod diff;
+mod events;
+pub mod index;
+mod pace;
+mod probe;
+mod run;
+mod watch;
+mod write;
+
+pub use run::{Config, run};
+
+/// The field manager of everything written here.
+pub const FIELD_MANAGER: &str = "clusterlink-controller-manager";
+
+/// Condition of a Cluster: what was found of it and what was planned for its nodes stands where it belongs.
+pub const PUBLISHED: &str = "Published";

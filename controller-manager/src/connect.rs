@@ -1,0 +1,48 @@
+//! Ways to an API server.
+
+use std::path::{Path, PathBuf};
+
+use kube::{
+    Client, Config,
+    config::{KubeConfigOptions, Kubeconfig},
+};
+
+/// Why there is no way to an API server.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The kubeconfig cannot be read.
+    #[error("kubeconfig {path}: {source}")]
+    Kubeconfig {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<kube::config::KubeconfigError>,
+    },
+    /// There is neither a kubeconfig nor a service account.
+    #[error("no kubeconfig was given, and this does not run in a pod: {0}")]
+    InCluster(#[source] Box<kube::config::InClusterError>),
+    /// What it says cannot be used.
+    #[error("a client for {server}: {source}")]
+    Client {
+        /// Address of the API server.
+        server: String,
+        /// What is wrong.
+        source: Box<kube::Error>,
+    },
+}
+
+/// A client for the cluster of a kubeconfig, or, without one, for the cluster that this runs in.
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
+    let config = match kubeconfig {
+        Some(path) => from_file(path).await?,
+        None => Config::incluster().map_err(|source| ConnectError::InCluster(Box::new(source)))?,
+    };
+    let server = config.cluster_url.to_string();
+    Client::try_from(config).map_err(|source| ConnectError::Client { server, source: Box::new(source) })
+}
+
+async fn from_file(path: &Path) -> Result<Config, ConnectError> {
+    let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)
+}

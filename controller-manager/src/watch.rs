@@ -1,0 +1,234 @@
+//! One task for each source: lists, watches, and reports.
+
+use std::{
+    pin::pin,
+    time::{Duration, Instant},
+};
+
+use api::{CLUSTER_LABEL, GROUP};
+use cni_adapters::WatchSpec;
+use futures::StreamExt;
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject},
+    runtime::watcher::{self, Event, watcher},
+};
+use serde_json::{Map, Value};
+use tokio::sync::mpsc;
+
+use crate::index::{Kind, News, Side, Source};
+
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+/// How often a kind that a cluster does not serve is asked for again.
+const ABSENT_RETRY: Duration = Duration::from_secs(15);
+/// For how long a kind that was served may be absent before its absence is believed: an API server that is
+/// starting does not know its CRDs yet.
+const BELIEVED_AFTER: Duration = Duration::from_secs(600);
+
+/// What a watch says.
+pub(crate) type Report = (Source, News);
+
+/// One source and the way to it.
+pub(crate) struct Watch {
+    pub(crate) source: Source,
+    pub(crate) client: Client,
+    /// Name of the own Cluster.
+    pub(crate) cluster: String,
+    pub(crate) reports: mpsc::Sender<Report>,
+}
+
+/// What a watch remembers of its failures.
+#[derive(Default)]
+struct Trouble {
+    in_a_row: u32,
+    said: Option<String>,
+    served: bool,
+    absent_since: Option<Instant>,
+}
+
+impl Watch {
+    /// Watches until nobody listens any more.
+    pub(crate) async fn run(self) {
+        let mut trouble = Trouble::default();
+        loop {
+            let Err(error) = self.follow(&mut trouble).await else { return };
+            let (news, wait) = self.judge(&error, &mut trouble);
+            if let Some(news) = news
+                && self.reports.send((self.source, news)).await.is_err()
+            {
+                return;
+            }
+            tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// Reports what comes until the watch has to be begun anew. `Ok` when nobody listens any more.
+    async fn follow(&self, trouble: &mut Trouble) -> Result<(), watcher::Error> {
+        let (api, config) = self.scope();
+        let mut events = pin!(watcher(api, config));
+        let mut listing = Vec::new();
+        while let Some(event) = events.next().await {
+            let news = match event {
+                Ok(Event::Init) => {
+                    listing.clear();
+                    continue;
+                }
+                Ok(Event::InitApply(object)) => {
+                    listing.push(value(object));
+                    continue;
+                }
+                Ok(Event::InitDone) => {
+                    if trouble.said.is_some() {
+                        tracing::info!(source = %self.source, "readable again");
+                    }
+                    *trouble = Trouble { served: true, ..Trouble::default() };
+                    News::Listed(std::mem::take(&mut listing))
+                }
+                Ok(Event::Apply(object)) => News::Put(value(object)),
+                Ok(Event::Delete(object)) => News::Gone(value(object)),
+                // An expired version is answered by listing again, at once and by itself.
+                Err(watcher::Error::WatchError(status)) if status.code == 410 => continue,
+                Err(error) => return Err(error),
+            };
+            if self.reports.send((self.source, news)).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    /// What to say of a failure, and when to try again. A watch that breaks once is not worth a word.
+    fn judge(&self, error: &watcher::Error, trouble: &mut Trouble) -> (Option<News>, Duration) {
+        let code = code(error);
+        let optional = matches!(&self.source, Source::Objects(watch) if watch.optional);
+        // 501 is how an API server says that it knows a kind and does not have it.
+        if optional && matches!(code, Some(404 | 501)) && trouble.absence_is_believed() {
+            return (Some(News::Listed(Vec::new())), ABSENT_RETRY);
+        }
+        let wait = FIRST_RETRY.saturating_mul(1 << trouble.in_a_row.min(8)).min(LAST_RETRY);
+        trouble.in_a_row = trouble.in_a_row.saturating_add(1);
+        if trouble.in_a_row == 1 && code.is_none() {
+            return (None, wait);
+        }
+        let error = self.explain(error, code);
+        if trouble.said.as_ref() != Some(&error) {
+            tracing::warn!(source = %self.source, error, "cannot be read; trying again");
+            trouble.said = Some(error.clone());
+        }
+        (Some(News::Failed { error, answered: code.is_some_and(|code| (400..500).contains(&code)) }), wait)
+    }
+
+    fn explain(&self, error: &watcher::Error, code: Option<u16>) -> String {
+        match (&self.source, code) {
+            (Source::Resource(side, kind), Some(404)) => {
+                let plural = resource(*kind).plural;
+                let (whose, what) = match side {
+                    Side::Member => ("member", "daemonset/member"),
+                    Side::Control => ("control", "daemonset/control"),
+                };
+                format!(
+                    "the {whose} cluster does not serve {plural}.{GROUP}: install its CRDs (kubectl apply -k {what})"
+                )
+            }
+            _ => match status_message(error) {
+                Some(message) => message.to_owned(),
+                None => error.to_string(),
+            },
+        }
+    }
+
+    fn scope(&self) -> (Api<DynamicObject>, watcher::Config) {
+        let config = watcher::Config::default();
+        match self.source {
+            Source::Objects(watch) => objects(self.client.clone(), &watch, config),
+            Source::Resource(side, kind) => {
+                let api = Api::all_with(self.client.clone(), &resource(kind));
+                let config = match (side, kind) {
+                    (_, Kind::Cluster) => config.fields(&format!("metadata.name={}", self.cluster)),
+                    // Agents' ClusterNodes need no label: whoever speaks in the member's API speaks of the member.
+                    (Side::Member, Kind::ClusterNode) => config,
+                    _ => config.labels(&format!("{CLUSTER_LABEL}={}", self.cluster)),
+                };
+                (api, config)
+            }
+            Source::Refusals => unreachable!("no objects stand behind refusals; the probe asks for them"),
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether "not served" is to be taken for "nothing there".
+    fn absence_is_believed(&mut self) -> bool {
+        let since = *self.absent_since.get_or_insert_with(Instant::now);
+        !self.served || since.elapsed() >= BELIEVED_AFTER
+    }
+}
+
+fn objects(
+    client: Client,
+    watch: &WatchSpec,
+    mut config: watcher::Config,
+) -> (Api<DynamicObject>, watcher::Config) {
+    let resource = ApiResource {
+        group: watch.group.to_owned(),
+        version: watch.version.to_owned(),
+        api_version: watch.api_version(),
+        kind: watch.kind.to_owned(),
+        plural: watch.plural.to_owned(),
+    };
+    if let Some(fields) = watch.field_selector() {
+        config = config.fields(&fields);
+    }
+    if let Some(labels) = watch.labels {
+        config = config.labels(labels);
+    }
+    let api = match watch.namespace {
+        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+        None => Api::all_with(client, &resource),
+    };
+    (api, config)
+}
+
+/// One of our own kinds, as a path.
+pub(crate) fn resource(kind: Kind) -> ApiResource {
+    match kind {
+        Kind::Cluster => ApiResource::erase::<api::Cluster>(&()),
+        Kind::ClusterNode => ApiResource::erase::<api::ClusterNode>(&()),
+        Kind::NodeConfig => ApiResource::erase::<api::NodeConfig>(&()),
+    }
+}
+
+/// The object without what nobody here reads and what makes it large.
+fn value(object: DynamicObject) -> Value {
+    let mut metadata = object.metadata;
+    metadata.managed_fields = None;
+    let mut value = match object.data {
+        Value::Object(fields) => fields,
+        _ => Map::new(),
+    };
+    if let Some(Value::Object(status)) = value.get_mut("status") {
+        status.remove("images");
+    }
+    value.insert("metadata".to_owned(), serde_json::to_value(metadata).unwrap_or_default());
+    Value::Object(value)
+}
+
+fn api_error(error: &watcher::Error) -> Option<&kube::core::Status> {
+    use watcher::Error::{InitialListFailed, WatchError, WatchFailed, WatchStartFailed};
+    match error {
+        InitialListFailed(kube::Error::Api(status))
+        | WatchStartFailed(kube::Error::Api(status))
+        | WatchFailed(kube::Error::Api(status))
+        | WatchError(status) => Some(status),
+        _ => None,
+    }
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    api_error(error).map(|status| status.code)
+}
+
+fn status_message(error: &watcher::Error) -> Option<&str> {
+    api_error(error).map(|status| status.message.as_str()).filter(|message| !message.is_empty())
+}
