@@ -40,7 +40,7 @@ fn schema() -> Schema {
             }},
         },
     });
-    Schema::compile(&schema).unwrap().with_status_subresource()
+    Schema::compile(&schema).expect("a sound example").with_status_subresource()
 }
 
 fn manager(name: &'static str, second: u32) -> Manager<'static> {

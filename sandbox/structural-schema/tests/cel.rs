@@ -10,7 +10,7 @@ fn texts(causes: &[Cause]) -> Vec<String> {
 fn with_rule(spec: Value, rule: Value) -> Schema {
     let mut spec = spec;
     spec["x-kubernetes-validations"] = json!([rule]);
-    Schema::compile(&json!({"type": "object", "properties": {"spec": spec}})).unwrap()
+    Schema::compile(&json!({"type": "object", "properties": {"spec": spec}})).expect("a sound example")
 }
 
 /// Schema of `.spec`, the rule, and values for which it holds and does not.

@@ -17,7 +17,7 @@ fn schema() -> Schema {
         "map": {"type": "object", "additionalProperties": {"type": "string"}},
         "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true, "properties": {"known": {"type": "object"}}},
     }}}}))
-    .unwrap()
+    .expect("a sound example")
 }
 
 fn text() -> BoxedStrategy<Value> {

@@ -16,12 +16,12 @@ fn schema() -> Schema {
             "finalizers": {"type": "array", "items": {"type": "string"}, "x-kubernetes-list-type": "set"},
         }},
     }}))
-    .unwrap()
+    .expect("a sound example")
 }
 
 fn patched(target: Value, patch: Value) -> Value {
     let mut target = target;
-    strategic_merge(&schema(), &mut target, &patch).unwrap();
+    strategic_merge(&schema(), &mut target, &patch).expect("a sound example");
     target
 }
 

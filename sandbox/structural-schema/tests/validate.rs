@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use structural_schema::{Cause, Schema};
 
 fn schema(spec: Value) -> Schema {
-    Schema::compile(&json!({"type": "object", "properties": {"spec": spec}})).unwrap()
+    Schema::compile(&json!({"type": "object", "properties": {"spec": spec}})).expect("a sound example")
 }
 
 fn texts(causes: &[Cause]) -> Vec<String> {

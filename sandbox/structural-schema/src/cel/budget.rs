@@ -21,7 +21,7 @@ const TURNS: u64 = 1_000_000;
 const BYTES: u64 = 32 * 1024 * 1024;
 /// A turn may be dear (the interpreter copies lists), so there is a third bound, far above what honest rules need. This
 /// is the one place here that looks at a clock: its answer is "refused", never a different result.
-const TIME: Duration = Duration::from_secs(2);
+const TIME: Duration = Duration::from_secs(1);
 
 /// Whether a loop may take a further turn.
 pub(super) const WITHIN: &str = "@within";
