@@ -1,1 +1,11 @@
 //! Makes this node's kernel equal to its NodeConfig, and keeps it so.
+//!
+//! The decisions are made in `agent-core`; here are the kernel itself ([`RealKernel`]), the ways in which a NodeConfig
+//! comes to it, and the ways in which its state goes back.
+
+pub mod command;
+pub mod config;
+mod kernel;
+
+pub use agent_core::{Difference, Report, Spec, cleanup, pass};
+pub use kernel::RealKernel;

@@ -1,0 +1,229 @@
+//! What must be done to make one equal to the other. Nothing is applied here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::Vtep;
+
+use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
+use crate::desired::Desired;
+use crate::firewall::Accept;
+use crate::model::{Device, Nexthop};
+use crate::spec::List;
+use crate::step::{ChangeSet, DeviceChange, Stage, Step};
+
+/// The steps from `actual` to `desired`, in order. Lists that hold an unreadable entry lose nothing.
+pub fn diff(desired: &Desired, actual: &Actual, doubtful: &BTreeSet<List>) -> ChangeSet {
+    let mut changes = ChangeSet::default();
+    // What is left once devices are made anew and MACs are changed: the kernel takes along what hangs on them.
+    let mut left = actual.clone();
+    devices(desired, &mut left, &mut changes);
+    sysctls(desired, &left, &mut changes);
+    addresses(desired, &left, &mut changes);
+    neighbours(desired, &left, &mut changes);
+    fdb(desired, &left, &mut changes);
+    firewall(desired, &left, &mut changes);
+    nexthops(desired, &left, &mut changes);
+    routes(desired, &left, &mut changes);
+    rules(desired, &left, &mut changes);
+    for list in doubtful {
+        changes.forget(deletions(*list));
+    }
+    changes
+}
+
+/// The deletions that an unreadable entry of a list forbids.
+fn deletions(list: List) -> &'static [Stage] {
+    match list {
+        List::Devices => &[
+            Stage::DeleteRules,
+            Stage::DeleteRoutes,
+            Stage::DeleteNexthopGroups,
+            Stage::DeleteNexthops,
+            Stage::DeleteFdb,
+            Stage::DeleteNeighbours,
+            Stage::DeleteAddresses,
+            Stage::DeleteDevices,
+        ],
+        List::Routes => {
+            &[Stage::DeleteRules, Stage::DeleteRoutes, Stage::DeleteNexthopGroups, Stage::DeleteNexthops]
+        }
+        List::Fdbs => &[Stage::DeleteFdb],
+        List::Arps => &[Stage::DeleteNeighbours],
+        List::Firewall => &[Stage::DeleteAccepts, Stage::DeleteFirewall],
+    }
+}
+
+fn devices(desired: &Desired, left: &mut Actual, changes: &mut ChangeSet) {
+    for (vtep, device) in &desired.devices {
+        let Some(present) = left.devices.get(vtep) else {
+            changes.push(Stage::Devices, Step::CreateDevice(*vtep, device.clone()));
+            continue;
+        };
+        if !same_tunnel(device, present) {
+            changes.push(Stage::ClearDevices, Step::ClearDevice(*vtep));
+            changes.push(Stage::Devices, Step::CreateDevice(*vtep, device.clone()));
+            left.lose_device(*vtep);
+        } else if let Some(change) = in_place(device, present) {
+            changes.push(Stage::Devices, Step::ChangeDevice(*vtep, change));
+            if change.mac.is_some() {
+                left.lose_neighbours(*vtep);
+            }
+        }
+    }
+    let superfluous: Vec<Vtep> = left
+        .devices
+        .iter()
+        .filter(|(vtep, device)| device.owner == Owner::Ours && !desired.devices.contains_key(vtep))
+        .map(|(vtep, _)| *vtep)
+        .collect();
+    for vtep in superfluous {
+        changes.push(Stage::DeleteDevices, Step::DeleteDevice(vtep));
+    }
+}
+
+fn same_tunnel(device: &Device, present: &ActualDevice) -> bool {
+    (device.vni, device.port) == (present.vni, present.port)
+        && Some(device.local) == present.local
+        && Some(device.parent) == present.parent
+        && !present.learning
+}
+
+fn in_place(device: &Device, present: &ActualDevice) -> Option<DeviceChange> {
+    let change = DeviceChange {
+        mac: (present.mac != Some(device.mac)).then_some(device.mac),
+        mtu: (present.mtu != device.mtu).then_some(device.mtu),
+        up: !present.up,
+        mark: present.owner != Owner::Ours,
+    };
+    (change != DeviceChange::default()).then_some(change)
+}
+
+/// Whether a device stays, so that what is on it and not wanted must be deleted by itself.
+fn stays(desired: &Desired, vtep: Vtep) -> bool {
+    desired.devices.contains_key(&vtep)
+}
+
+fn sysctls(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    for (key, value) in &desired.sysctls {
+        if left.sysctls.get(key) != Some(value) {
+            changes.push(Stage::Sysctls, Step::SetSysctl(*key, *value));
+        }
+    }
+}
+
+fn addresses(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    for (vtep, address) in desired.addresses.difference(&left.addresses) {
+        changes.push(Stage::Addresses, Step::AddAddress(*vtep, *address));
+    }
+    for (vtep, address) in left.addresses.difference(&desired.addresses) {
+        if stays(desired, *vtep) {
+            changes.push(Stage::DeleteAddresses, Step::DeleteAddress(*vtep, *address));
+        }
+    }
+}
+
+fn neighbours(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    for ((vtep, address), mac) in &desired.neighbours {
+        if left.neighbours.get(&(*vtep, *address)) != Some(&Some(*mac)) {
+            changes.push(Stage::Neighbours, Step::SetNeighbour(*vtep, *address, *mac));
+        }
+    }
+    for (vtep, address) in left.neighbours.keys() {
+        if stays(desired, *vtep) && !desired.neighbours.contains_key(&(*vtep, *address)) {
+            changes.push(Stage::DeleteNeighbours, Step::DeleteNeighbour(*vtep, *address));
+        }
+    }
+}
+
+fn fdb(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    for ((vtep, mac), to) in &desired.fdb {
+        if !left.fdb.contains(&(*vtep, *mac, *to)) {
+            changes.push(Stage::Fdb, Step::SetFdb(*vtep, *mac, *to));
+        }
+    }
+    for (vtep, mac, to) in &left.fdb {
+        if stays(desired, *vtep) && desired.fdb.get(&(*vtep, *mac)) != Some(to) {
+            changes.push(Stage::DeleteFdb, Step::DeleteFdb(*vtep, *mac, *to));
+        }
+    }
+}
+
+fn firewall(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    let actual = &left.firewall;
+    match &desired.firewall {
+        Some(wanted) if !actual.table_unreadable && actual.table.as_ref() != Some(&wanted.table) => {
+            changes.push(Stage::Firewall, Step::WriteTable(wanted.table.clone()));
+        }
+        None if actual.table.is_some() => changes.push(Stage::DeleteFirewall, Step::DeleteTable),
+        _ => {}
+    }
+    for (chain, state) in &actual.chains {
+        match (&desired.firewall, state.accept) {
+            (Some(wanted), Accept::InPlace(mark)) if mark == wanted.mark => {}
+            // Where nothing drops, nothing is needed; what stands there already is kept in order.
+            (Some(_), Accept::Absent) if !state.drops => {}
+            (Some(wanted), _) => {
+                changes.push(Stage::Accepts, Step::InsertAccept(chain.clone(), wanted.mark));
+            }
+            (None, Accept::Absent) => {}
+            (None, _) => changes.push(Stage::DeleteAccepts, Step::DeleteAccept(chain.clone())),
+        }
+    }
+}
+
+fn nexthops(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    for (id, nexthop) in &desired.nexthops {
+        if !matches!(left.nexthops.get(id), Some(ActualNexthop::Ours(present)) if present == nexthop) {
+            let stage = if is_group(nexthop) { Stage::NexthopGroups } else { Stage::Nexthops };
+            changes.push(stage, Step::SetNexthop(*id, nexthop.clone()));
+        }
+    }
+    for (id, present) in &left.nexthops {
+        if desired.nexthops.contains_key(id) {
+            continue;
+        }
+        match present {
+            ActualNexthop::Foreign => {}
+            ActualNexthop::Ours(nexthop) if is_group(nexthop) => {
+                changes.push(Stage::DeleteNexthopGroups, Step::DeleteNexthop(*id));
+            }
+            ActualNexthop::Ours(Nexthop::Single { device, .. }) if !stays(desired, *device) => {}
+            ActualNexthop::Ours(_) | ActualNexthop::Odd => {
+                changes.push(Stage::DeleteNexthops, Step::DeleteNexthop(*id));
+            }
+        }
+    }
+}
+
+fn is_group(nexthop: &Nexthop) -> bool {
+    matches!(nexthop, Nexthop::Group { .. })
+}
+
+fn routes(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    for (key, route) in &desired.routes {
+        match left.routes.get(key) {
+            None => changes.push(Stage::Routes, Step::AddRoute(*key, route.clone())),
+            Some(present) if present.as_ref() != Some(route) => {
+                changes.push(Stage::Routes, Step::ReplaceRoute(*key, route.clone()));
+            }
+            Some(_) => {}
+        }
+    }
+    for key in left.routes.keys().filter(|key| !desired.routes.contains_key(key)) {
+        changes.push(Stage::DeleteRoutes, Step::DeleteRoute(*key));
+    }
+}
+
+fn rules(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    for rule in desired.rules.difference(&left.rules) {
+        changes.push(Stage::Rules, Step::AddRule(rule.clone()));
+    }
+    for rule in left.rules.difference(&desired.rules) {
+        changes.push(Stage::DeleteRules, Step::DeleteRule(rule.clone()));
+    }
+}
+
+/// The steps by object, to find again what failed.
+pub(crate) fn by_object(changes: &ChangeSet) -> BTreeMap<String, &Step> {
+    changes.steps().map(|step| (step.object(), step)).collect()
+}

@@ -1,0 +1,42 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// Makes this node's kernel equal to its NodeConfig, and keeps it so.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "clusterlink-agent", version, args_conflicts_with_subcommands = true)]
+pub struct Arguments {
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// Apply a NodeConfig from this file once, without any API.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// With --config: stay, and repair what somebody else changes.
+    #[arg(long, requires = "config")]
+    pub watch: bool,
+    /// How log lines look.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LOG_FORMAT")]
+    pub log_format: LogFormat,
+    /// Which log lines: a level, or directives such as agent=debug.
+    #[arg(long, global = true, default_value = "info", env = "RUST_LOG")]
+    pub log_level: String,
+}
+
+/// What to do instead of running.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Remove everything of ClusterLink from this host's kernel, and nothing else. Needs no API.
+    Cleanup,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}

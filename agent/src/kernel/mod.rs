@@ -1,0 +1,92 @@
+//! The kernel of the namespace that this thread is in, read and written through netlink, `/proc/sys/net`, `nft` and
+//! `iptables`.
+
+mod firewall;
+mod iptables;
+mod read;
+mod write;
+
+use std::collections::BTreeMap;
+
+use agent_core::{Actual, Kernel, KernelError, Refusal, Stage, Step};
+use api::Vtep;
+use netlink::{Netlink, Op};
+
+use firewall::Filter;
+
+/// A kernel. It belongs to the namespace of the thread that opened it and must stay on that thread: settings and
+/// programs belong to the namespace of the thread that touches them.
+#[derive(Debug)]
+pub struct RealKernel {
+    netlink: Netlink,
+    filter: Filter,
+    indexes: BTreeMap<Vtep, u32>,
+}
+
+impl RealKernel {
+    /// Opens the calling thread's namespace.
+    pub fn open() -> Result<Self, netlink::Error> {
+        Ok(RealKernel { netlink: Netlink::open()?, filter: Filter::default(), indexes: BTreeMap::new() })
+    }
+
+    /// The address of its netlink socket, by which its own changes are told from those of others.
+    pub fn port(&self) -> u32 {
+        self.netlink.port()
+    }
+
+    /// Sends the messages of all steps at once; the first refusal of a step is its answer.
+    fn send(&mut self, stage: Stage, steps: &[Step]) -> Result<Vec<Result<(), Refusal>>, KernelError> {
+        let mut ops: Vec<Op> = Vec::with_capacity(steps.len());
+        // For each step: where its messages begin, or why there are none.
+        let mut places = Vec::with_capacity(steps.len());
+        for step in steps {
+            let messages = write::messages(step, &self.indexes);
+            places.push(messages.map(|messages| {
+                let first = ops.len();
+                ops.extend(messages);
+                first..ops.len()
+            }));
+        }
+        let broken = |error: netlink::Error| KernelError::Write { stage, reason: error.to_string() };
+        let mut results = self.netlink.apply(&ops).map_err(broken)?;
+        let mut answer = |at: usize| match std::mem::replace(&mut results[at], Ok(())) {
+            Err(refusal) if stage.deletes() && refusal.is_absent() => Ok(()),
+            Err(refusal) => Err(Refusal { errno: Some(refusal.errno), message: refusal.to_string() }),
+            Ok(()) => Ok(()),
+        };
+        Ok(places.into_iter().map(|place| place?.try_for_each(&mut answer)).collect())
+    }
+
+    fn find_devices(&mut self) -> Result<(), netlink::Error> {
+        let links = self.netlink.links()?;
+        self.indexes =
+            links.iter().filter_map(|link| Some((Vtep::named(&link.name)?, link.index))).collect();
+        Ok(())
+    }
+}
+
+impl Kernel for RealKernel {
+    fn read(&mut self) -> Result<Actual, KernelError> {
+        let mut actual = read::read(&mut self.netlink)?;
+        actual.firewall = self.filter.read();
+        self.indexes = actual.devices.iter().map(|(vtep, device)| (*vtep, device.index)).collect();
+        Ok(actual)
+    }
+
+    fn apply(&mut self, stage: Stage, steps: &[Step]) -> Result<Vec<Result<(), Refusal>>, KernelError> {
+        match stage {
+            Stage::Sysctls => Ok(steps.iter().map(write::sysctl).collect()),
+            Stage::Firewall | Stage::Accepts | Stage::DeleteAccepts | Stage::DeleteFirewall => {
+                Ok(steps.iter().map(|step| self.filter.apply(step)).collect())
+            }
+            Stage::Devices | Stage::ClearDevices => {
+                let answers = self.send(stage, steps);
+                // Whatever comes next needs the index of what was made just now.
+                self.find_devices()
+                    .map_err(|error| KernelError::Read { what: "devices", reason: error.to_string() })?;
+                answers
+            }
+            _ => self.send(stage, steps),
+        }
+    }
+}

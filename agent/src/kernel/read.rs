@@ -1,0 +1,280 @@
+//! Reading: everything of ours, and of the host what decisions depend on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use agent_core::{
+    ALIAS, Actual, ActualDevice, ActualNexthop, HostAddress, HostLink, HostRoute, INBOUND_TABLE,
+    KernelError, NEXTHOP_IDS, Nexthop, Owner, PROTOCOL, Resilience, Route, RouteKey, Rule, Setting, Sysctl,
+    TABLE,
+};
+use api::{Family, Mac, Vtep};
+use netlink::{Link, LinkKind, Netlink, NexthopKind, RouteKind, RuleAction, Scope, Via};
+
+/// Where other people's routes stand.
+const MAIN_TABLE: u32 = 254;
+/// Linux 5.13 brought resilient nexthop groups.
+const RESILIENT_SINCE: (u32, u32) = (5, 13);
+
+/// What this file needs of devices while it reads the rest.
+struct Devices {
+    /// Ours, and those that we may adopt.
+    ours: BTreeMap<u32, Vtep>,
+    names: BTreeMap<u32, String>,
+}
+
+pub(super) fn read(netlink: &mut Netlink) -> Result<Actual, KernelError> {
+    let mut actual = Actual::default();
+    let links = netlink.links().map_err(cannot_read("devices"))?;
+    let devices = devices(&links, &mut actual);
+    addresses(netlink, &devices, &mut actual).map_err(cannot_read("addresses"))?;
+    for (index, vtep) in &devices.ours {
+        entries(netlink, *index, *vtep, &mut actual).map_err(cannot_read("neighbours"))?;
+        actual.sysctls.extend(sysctls(*vtep));
+    }
+    nexthops(netlink, &devices, &mut actual).map_err(cannot_read("nexthops"))?;
+    for family in [netlink::Family::V4, netlink::Family::V6] {
+        routes(netlink, family, &devices, &mut actual).map_err(cannot_read("routes"))?;
+        rules(netlink, family, &mut actual).map_err(cannot_read("rules"))?;
+    }
+    actual.host.forwarding = forwarding();
+    actual.host.resilient_groups = has_resilient_groups();
+    Ok(actual)
+}
+
+fn cannot_read(what: &'static str) -> impl Fn(netlink::Error) -> KernelError {
+    move |error| KernelError::Read { what, reason: error.to_string() }
+}
+
+fn devices(links: &[Link], actual: &mut Actual) -> Devices {
+    let mut ours = BTreeMap::new();
+    for link in links {
+        let Some(vtep) = Vtep::named(&link.name) else {
+            actual.host.links.insert(link.index, host_link(link));
+            continue;
+        };
+        let device = device(link);
+        if device.owner != Owner::Foreign {
+            ours.insert(link.index, vtep);
+        }
+        actual.devices.insert(vtep, device);
+    }
+    Devices { ours, names: links.iter().map(|link| (link.index, link.name.clone())).collect() }
+}
+
+fn device(link: &Link) -> ActualDevice {
+    let vxlan = link.vxlan();
+    let owner = match (vxlan, link.alias.as_deref()) {
+        (Some(_), Some(ALIAS)) => Owner::Ours,
+        (Some(_), None | Some("")) => Owner::Unmarked,
+        _ => Owner::Foreign,
+    };
+    ActualDevice {
+        index: link.index,
+        owner,
+        vni: vxlan.map_or(0, |vxlan| vxlan.vni),
+        port: vxlan.map_or(0, |vxlan| vxlan.port),
+        local: vxlan.and_then(|vxlan| vxlan.local),
+        parent: vxlan.and_then(|vxlan| vxlan.parent),
+        learning: vxlan.is_some_and(|vxlan| vxlan.learning),
+        mac: link.mac.map(|mac| Mac(mac.0)),
+        mtu: link.mtu,
+        up: link.up,
+    }
+}
+
+fn host_link(link: &Link) -> HostLink {
+    HostLink {
+        name: link.name.clone(),
+        mtu: link.mtu,
+        bridge: link.kind == LinkKind::Bridge,
+        vxlan: link.vxlan().map(|vxlan| (vxlan.vni, vxlan.port)),
+        addresses: Vec::new(),
+    }
+}
+
+fn addresses(netlink: &mut Netlink, devices: &Devices, actual: &mut Actual) -> Result<(), netlink::Error> {
+    for address in netlink.addresses()? {
+        if let Some(vtep) = devices.ours.get(&address.device) {
+            // The kernel makes link-local addresses by itself.
+            if address.scope != Scope::Link {
+                actual.addresses.insert((*vtep, address.address));
+            }
+        } else if let Some(link) = actual.host.links.get_mut(&address.device) {
+            let global = address.scope == Scope::Universe;
+            link.addresses.push(HostAddress { network: address.address, global });
+        }
+    }
+    Ok(())
+}
+
+fn entries(
+    netlink: &mut Netlink,
+    index: u32,
+    vtep: Vtep,
+    actual: &mut Actual,
+) -> Result<(), netlink::Error> {
+    for neighbour in netlink.neighbours(index)? {
+        if neighbour.state == netlink::NeighbourState::Permanent {
+            actual.neighbours.insert((vtep, neighbour.address), neighbour.mac.map(|mac| Mac(mac.0)));
+        }
+    }
+    for entry in netlink.fdb(index)? {
+        if let Some(to) = entry.destination {
+            actual.fdb.insert((vtep, Mac(entry.mac.0), to));
+        }
+    }
+    Ok(())
+}
+
+fn sysctls(vtep: Vtep) -> impl Iterator<Item = (Sysctl, u8)> {
+    Setting::ALL.into_iter().filter_map(move |setting| {
+        let (family, file) = setting.path();
+        let key = netlink::sysctl::Sysctl::net(&[family, "conf", vtep.name(), file]).ok()?;
+        // A kernel without IPv6 has no such file: what is wanted there is then written, and that says why not.
+        Some((Sysctl { device: vtep, setting }, key.read().ok()?.parse().ok()?))
+    })
+}
+
+fn nexthops(netlink: &mut Netlink, devices: &Devices, actual: &mut Actual) -> Result<(), netlink::Error> {
+    for nexthop in netlink.nexthops()? {
+        if !NEXTHOP_IDS.contains(&nexthop.id) {
+            continue;
+        }
+        let found = match nexthop.protocol {
+            PROTOCOL => own_nexthop(&nexthop.kind, devices).map_or(ActualNexthop::Odd, ActualNexthop::Ours),
+            _ => ActualNexthop::Foreign,
+        };
+        actual.nexthops.insert(nexthop.id, found);
+    }
+    Ok(())
+}
+
+fn own_nexthop(kind: &NexthopKind, devices: &Devices) -> Option<Nexthop> {
+    match kind {
+        NexthopKind::Hop(_, hop) => {
+            let device = *devices.ours.get(&hop.device)?;
+            hop.onlink.then_some(Nexthop::Single { device, gateway: hop.gateway? })
+        }
+        NexthopKind::Group(members, resilience) => {
+            let resilience = resilience.map(|resilience| Resilience {
+                buckets: resilience.buckets,
+                idle_seconds: seconds(resilience.idle_timer),
+                unbalanced_seconds: seconds(resilience.unbalanced_timer),
+            });
+            let equal = members.values().all(|weight| *weight == 1);
+            equal.then(|| Nexthop::Group { members: members.keys().copied().collect(), resilience })
+        }
+        NexthopKind::Blackhole(_) => None,
+    }
+}
+
+fn seconds(duration: std::time::Duration) -> u32 {
+    u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
+}
+
+fn routes(
+    netlink: &mut Netlink,
+    family: netlink::Family,
+    devices: &Devices,
+    actual: &mut Actual,
+) -> Result<(), netlink::Error> {
+    for table in [TABLE, INBOUND_TABLE] {
+        for route in netlink.routes(family, Some(table))? {
+            if route.protocol == PROTOCOL {
+                let key = RouteKey { table, destination: route.destination, metric: route.metric };
+                actual.routes.insert(key, own_route(&route));
+            }
+        }
+    }
+    let main = netlink.routes(family, Some(MAIN_TABLE))?;
+    actual.host.routes.extend(main.iter().filter_map(|route| host_route(route, devices)));
+    Ok(())
+}
+
+fn own_route(route: &netlink::Route) -> Option<Route> {
+    match (&route.via, route.kind) {
+        (_, RouteKind::Unreachable) => Some(Route::Unreachable),
+        (Via::Nexthop(id), RouteKind::Unicast) => {
+            Some(Route::Via { nexthop: *id, source: route.source, mtu: route.mtu })
+        }
+        _ => None,
+    }
+}
+
+/// A route that ours could shadow: not the default one, not ours, and not what every device has.
+fn host_route(route: &netlink::Route, devices: &Devices) -> Option<HostRoute> {
+    let on_link_only = match route.destination.ip() {
+        std::net::IpAddr::V4(ip) => ip.is_link_local() || ip.is_multicast(),
+        std::net::IpAddr::V6(ip) => ip.is_unicast_link_local() || ip.is_multicast(),
+    };
+    let device = match &route.via {
+        Via::Hop(hop) => Some(hop.device),
+        _ => None,
+    };
+    let ours = route.protocol == PROTOCOL || device.is_some_and(|device| devices.ours.contains_key(&device));
+    let counts = route.kind == RouteKind::Unicast && route.destination.prefix() > 0;
+    (counts && !ours && !on_link_only).then(|| HostRoute {
+        destination: route.destination,
+        device: device.and_then(|device| devices.names.get(&device).cloned()),
+        protocol: route.protocol,
+    })
+}
+
+fn rules(
+    netlink: &mut Netlink,
+    family: netlink::Family,
+    actual: &mut Actual,
+) -> Result<(), netlink::Error> {
+    for rule in netlink.rules(family)?.into_iter().filter(|rule| rule.protocol == PROTOCOL) {
+        let plain = (&rule.to, &rule.from, &rule.output, &rule.mark) == (&None, &None, &None, &None);
+        if let (RuleAction::Lookup(table), true) = (rule.action, plain) {
+            let family = if family == netlink::Family::V4 { Family::V4 } else { Family::V6 };
+            actual.rules.insert(Rule { priority: rule.priority, family, input: rule.input, table });
+        }
+    }
+    Ok(())
+}
+
+fn forwarding() -> BTreeMap<Family, bool> {
+    let keys = [
+        (Family::V4, &["ipv4", "ip_forward"][..]),
+        (Family::V6, &["ipv6", "conf", "all", "forwarding"][..]),
+    ];
+    keys.into_iter()
+        .filter_map(|(family, key)| {
+            let value = netlink::sysctl::Sysctl::net(key).ok()?.read().ok()?;
+            Some((family, value != "0"))
+        })
+        .collect()
+}
+
+/// By the kernel's version: to try would be to write.
+fn has_resilient_groups() -> bool {
+    let Ok(system) = nix::sys::utsname::uname() else { return false };
+    version(&system.release().to_string_lossy()).is_some_and(|version| version >= RESILIENT_SINCE)
+}
+
+fn version(release: &str) -> Option<(u32, u32)> {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
+    Some((numbers.next()??, numbers.next()??))
+}
+
+/// The names of what this node can do, for its ClusterNode.
+pub(crate) fn capabilities(nftables: bool) -> BTreeSet<String> {
+    let known = [("resilient-nexthops", has_resilient_groups()), ("nftables", nftables)];
+    known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_are_compared_as_numbers() {
+        assert_eq!(version("6.18.44-fc-v657"), Some((6, 18)));
+        assert_eq!(version("5.4.0-150-generic"), Some((5, 4)));
+        assert!(version("5.4.0") < Some(RESILIENT_SINCE));
+        assert!(version("5.13-rc1") >= Some(RESILIENT_SINCE));
+        assert_eq!(version("custom"), None);
+    }
+}
