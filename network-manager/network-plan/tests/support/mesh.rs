@@ -1,0 +1,1 @@
+//! Meshes written down in few words.
