@@ -82,7 +82,7 @@ impl Request<'_> {
         entry.fields = to_fields(self.schema, self.applied);
         let merged = merge(self.schema, self.before, self.applied);
         let object = match &last {
-            Some(last) if !last.fields.is_empty() => {
+            Some(last) if !last.fields.difference(&entry.fields).is_empty() => {
                 self.without_withdrawn(&merged, &last.fields, &managed.all_fields().union(&entry.fields))
             }
             _ => merged,

@@ -1,5 +1,7 @@
 //! The value validations of one schema node: limits on a number, a text, a list or an object, and enumerations.
 
+use std::collections::BTreeSet;
+
 use regex::Regex;
 use serde_json::{Map, Number, Value};
 
@@ -145,9 +147,8 @@ impl Limits {
         if let Some(max) = self.items.max.filter(|max| length > *max) {
             causes.push(Cause::too_many(path, items.len(), max));
         }
-        if self.unique_items
-            && items.iter().enumerate().any(|(i, item)| items[..i].iter().any(|other| same(other, item)))
-        {
+        let mut seen = BTreeSet::new();
+        if self.unique_items && !items.iter().all(|item| seen.insert(item.to_string())) {
             causes.push(Cause::invalid(
                 path,
                 &Value::from(""),

@@ -50,7 +50,7 @@ impl Walk<'_> {
             Value::Array(items) => {
                 match &node.list_type {
                     ListType::Atomic => {}
-                    ListType::Set => self.repeated(items.iter().map(Clone::clone).collect()),
+                    ListType::Set => self.repeated(items.clone()),
                     ListType::Map(keys) => self.keyed(items, keys),
                 }
                 for (i, item) in items.iter().enumerate() {
@@ -76,11 +76,7 @@ impl Walk<'_> {
             self.path.pop();
             return;
         }
-        let key_of = |item: &Value| {
-            let pairs = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
-            Value::Object(pairs.collect::<Map<String, Value>>())
-        };
-        self.repeated(items.iter().map(key_of).collect());
+        self.repeated(items.iter().map(|item| key_of(keys, item)).collect());
     }
 
     fn repeated(&mut self, values: Vec<Value>) {
@@ -94,5 +90,37 @@ impl Walk<'_> {
                 self.path.pop();
             }
         }
+    }
+}
+
+/// The keys of an item with their values, as an object.
+fn key_of(keys: &[String], item: &Value) -> Value {
+    let pairs = keys.iter().filter_map(|key| Some((key.clone(), item.get(key)?.clone())));
+    Value::Object(pairs.collect::<Map<String, Value>>())
+}
+
+/// The stored items of a list, found by what continues them. Only items with keys can be told apart.
+pub(crate) struct Counterparts<'s, 'v> {
+    keys: &'s [String],
+    stored: BTreeMap<String, &'v Value>,
+}
+
+impl<'s, 'v> Counterparts<'s, 'v> {
+    pub(crate) fn of(list_type: &'s ListType, old: Option<&'v Value>) -> Counterparts<'s, 'v> {
+        let ListType::Map(keys) = list_type else {
+            return Counterparts { keys: &[], stored: BTreeMap::new() };
+        };
+        let items = old.and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        Counterparts {
+            keys,
+            stored: items.iter().map(|item| (key_of(keys, item).to_string(), item)).collect(),
+        }
+    }
+
+    pub(crate) fn get(&self, new_item: &Value) -> Option<&'v Value> {
+        if self.stored.is_empty() {
+            return None;
+        }
+        self.stored.get(&key_of(self.keys, new_item).to_string()).copied()
     }
 }

@@ -6,8 +6,8 @@ use crate::Schema;
 use crate::cause::{Cause, quoted};
 use crate::cel;
 use crate::limits::same;
-use crate::listkeys;
-use crate::node::{JsonType, ListType, Node, NodeId};
+use crate::listkeys::{self, Counterparts};
+use crate::node::{JsonType, Node, NodeId};
 use crate::path::Path;
 
 /// Objects nested deeper than this are refused unread.
@@ -32,18 +32,6 @@ impl Schema {
             causes.extend(cel::check(self, new, old));
         }
         causes
-    }
-
-    /// The item of `old` that `new_item` continues, if items of this list can be told apart.
-    pub(crate) fn counterpart<'v>(
-        &self,
-        node: &Node,
-        old: Option<&'v Value>,
-        new_item: &Value,
-    ) -> Option<&'v Value> {
-        let ListType::Map(keys) = &node.list_type else { return None };
-        let same_keys = |item: &&Value| keys.iter().all(|key| item.get(key) == new_item.get(key));
-        old?.as_array()?.iter().find(same_keys)
     }
 }
 
@@ -90,12 +78,12 @@ impl Walk<'_> {
                 }
             }
             Value::Array(items) => {
+                let Some(id) = node.items else { return };
+                let before = Counterparts::of(&node.list_type, old);
                 for (i, item) in items.iter().enumerate() {
-                    if let Some(id) = node.items {
-                        self.path.push_index(i);
-                        self.value(item, self.schema.counterpart(node, old, item), id, depth + 1);
-                        self.path.pop();
-                    }
+                    self.path.push_index(i);
+                    self.value(item, before.get(item), id, depth + 1);
+                    self.path.pop();
                 }
             }
             _ => {}

@@ -454,3 +454,19 @@ fn configurations_that_cannot_be_merged_are_refused() {
         assert!(matches!(error, ApplyError::Invalid(_)) && error.to_string().contains(expected), "{error}");
     }
 }
+
+/// Tens of thousands of items are common in the objects of this project.
+#[test]
+fn large_lists_are_applied_and_validated_item_by_item() {
+    let schema = schema();
+    let ports = |from: u32| -> Vec<Value> {
+        (from..from + 5000).map(|port| json!({"port": port, "name": "n"})).collect()
+    };
+    let live = apply(&schema, None, &object(json!({"ports": ports(0)})), &manager("a", 1), false).unwrap();
+    let next =
+        apply(&schema, Some(&live), &object(json!({"ports": ports(1)})), &manager("a", 2), false).unwrap();
+    let stored: Vec<&Value> =
+        next["spec"]["ports"].as_array().unwrap().iter().map(|port| &port["port"]).collect();
+    assert_eq!((stored.len(), stored[0], stored[4999]), (5000, &json!(1), &json!(5000)));
+    assert_eq!(schema.validate(&next, Some(&live)), vec![]);
+}

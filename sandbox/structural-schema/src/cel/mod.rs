@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::Schema;
 use crate::cause::Cause;
 use crate::limits::same;
+use crate::listkeys::Counterparts;
 use crate::node::{Node, NodeId};
 use crate::path::Path;
 use budget::Budget;
@@ -97,12 +98,10 @@ impl Walk<'_> {
             }
             Value::Array(items) => {
                 let Some(id) = node.items else { return };
+                let before = Counterparts::of(&node.list_type, pair.old);
                 for (i, item) in items.iter().enumerate() {
                     self.path.push_index(i);
-                    self.value(
-                        &Pair { new: item, old: self.schema.counterpart(node, pair.old, item), unchanged },
-                        id,
-                    );
+                    self.value(&Pair { new: item, old: before.get(item), unchanged }, id);
                     self.path.pop();
                 }
             }
