@@ -213,7 +213,7 @@ fn a_rule_is_not_held_against_what_has_not_changed() {
 /// Each would run for minutes, or fill the memory, without a budget.
 #[test]
 fn bombs_end_in_an_error() {
-    let numbers: Vec<u32> = (0..3000).collect();
+    let numbers: Vec<u32> = (0..300).collect();
     let long = "x".repeat(200_000);
     // Each step doubles what it is given.
     let doubling = |step: &str| {
@@ -246,7 +246,7 @@ fn bombs_end_in_an_error() {
         (doubling("[x, x]"), json!({"s": "x"})),
         (doubling("{'a': x, 'b': x}"), json!({"s": "x"})),
         (nested, json!({"s": "x"})),
-        ("self.l.all(a, a >= 0)", json!({"l": (0..1_100_000).collect::<Vec<u32>>()})),
+        ("self.l.all(a, a >= 0)", json!({"l": (0..600_000).collect::<Vec<u32>>()})),
     ];
     for (rule, spec) in bombs {
         let schema = with_rule(

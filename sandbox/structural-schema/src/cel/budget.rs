@@ -16,12 +16,12 @@ use kube_cel::cel::{Context, ExecutionError, ResolveResult, Value as Cel};
 use super::types;
 
 /// Turns of loops, over all rules of one object.
-const TURNS: u64 = 1_000_000;
+const TURNS: u64 = 500_000;
 /// Bytes that all rules of one object may build.
 const BYTES: u64 = 32 * 1024 * 1024;
 /// A turn may be dear (the interpreter copies lists), so there is a third bound, far above what honest rules need. This
 /// is the one place here that looks at a clock: its answer is "refused", never a different result.
-const TIME: Duration = Duration::from_secs(1);
+const TIME: Duration = Duration::from_secs(2);
 
 /// Whether a loop may take a further turn.
 pub(super) const WITHIN: &str = "@within";
