@@ -15,7 +15,7 @@ use crate::{
     build::build,
     diff::{Change, diff},
     events,
-    index::{Index, Side, Target},
+    index::{Index, Kind, Side, Source, Target},
     pace::Pace,
     probe,
     watch::{Report, Watch},
@@ -100,6 +100,8 @@ struct Shell {
     wake: Option<Instant>,
     probing: bool,
     said: Option<(String, Instant)>,
+    /// The gateways as they were chosen last, for the log alone.
+    gateways: BTreeSet<String>,
 }
 
 impl Shell {
@@ -118,9 +120,10 @@ impl Shell {
             wake: None,
             probing: false,
             said: None,
+            gateways: BTreeSet::new(),
         };
         for source in shell.index.sources() {
-            let side = if let crate::index::Source::Resource(side, _) = source { side } else { Side::Member };
+            let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
             let (client, reports) = (shell.client(side), shell.sender.clone());
             let cluster = shell.config.cluster.clone();
             shell.tasks.spawn(Watch { source, client, cluster, reports }.run());
@@ -144,7 +147,9 @@ impl Shell {
                 tokio::time::sleep(COALESCE).await;
             }
             Some(written) = self.writes.join_next(), if !self.writes.is_empty() => self.settle(written),
-            Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
+            Some(Err(error)) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                tracing::error!(%error, "a task has ended that never should");
+            }
             () = tokio::time::sleep_until(wake) => {}
         }
         while let Ok((source, news)) = self.reports.try_recv() {
@@ -216,9 +221,13 @@ impl Shell {
         }
         if self.index.own().is_none() {
             let name = &self.config.cluster;
-            self.say(format!(
-                "Cluster {name} does not exist in the control cluster: create it (kosmosctl join) to publish this member"
-            ));
+            let unreadable = self.index.control.unreadable.get(&(Kind::Cluster, name.clone()));
+            self.say(match unreadable {
+                Some(error) => format!("Cluster {name} does not fit our types, and is left alone: {error}"),
+                None => format!(
+                    "Cluster {name} does not exist in the control cluster: create it (kosmosctl join) to publish this member"
+                ),
+            });
         }
         self.reconcile();
     }
@@ -228,6 +237,11 @@ impl Shell {
         let desired = build(&self.index, wall);
         let again = desired.again_in.map(|wait| now + wait);
         let changes = diff(&self.index, &desired);
+        let gateways = desired.gateways();
+        if gateways != self.gateways {
+            tracing::info!(?gateways, before = ?self.gateways, "the gateways are others now");
+            self.gateways = gateways;
+        }
         let wanted: BTreeSet<&Target> = changes.iter().map(|change| &change.target).collect();
         let due = self.pace.next(&wanted, now);
         let before = self.index.troubles.len();

@@ -6,7 +6,10 @@ mod mirror;
 mod nodes;
 mod status;
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use api::{
     ClusterNodeSpec, ClusterSpec, NodeConfig, NodeConfigStatus, cluster::ClusterLinkStatus, condition::State,
@@ -33,6 +36,14 @@ pub struct Desired<'a> {
     pub relayed: BTreeMap<&'a str, NodeConfigStatus>,
     /// When to build again though nothing happens.
     pub again_in: Option<Duration>,
+}
+
+impl Desired<'_> {
+    /// Names of the Nodes that are gateways.
+    pub fn gateways(&self) -> BTreeSet<String> {
+        let gateways = self.cluster_nodes.values().filter(|node| node.spec.is_gateway());
+        gateways.filter_map(|node| node.spec.node_name.clone()).collect()
+    }
 }
 
 /// What this controller-manager says of its Cluster.
