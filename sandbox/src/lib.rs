@@ -1,5 +1,18 @@
 //! Whole clusters out of network namespaces on one machine.
 
 pub mod addressing;
+pub mod apis;
+mod applied;
+pub mod client;
+pub mod components;
+pub mod isolate;
+pub mod objects;
+pub mod processes;
+mod progress;
 pub mod scenario;
+pub mod state;
+pub mod supervisor;
 pub mod world;
+
+pub use client::{Error, Sandbox, UpOptions};
+pub use scenario::Scenario;

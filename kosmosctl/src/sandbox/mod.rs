@@ -1,0 +1,181 @@
+//! `kosmosctl sandbox`: the sandbox as a tool.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command line prints")]
+
+mod scenario;
+mod status;
+
+use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use ::sandbox::state::StateDir;
+use ::sandbox::supervisor::{SuperviseOptions, supervise};
+use ::sandbox::{Sandbox, UpOptions, client};
+
+pub(crate) use scenario::ScenarioArgs;
+
+/// How long the controllers and agents have for their first complete pass.
+const APPLIED_TIMEOUT: Duration = Duration::from_secs(60);
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Build a sandbox and leave it running.
+    Up(UpArgs),
+    /// Show what a sandbox is made of and how its processes are.
+    Status(status::StatusArgs),
+    /// Run a command on a node, in a pod, in the root namespace or outside.
+    Exec(ExecArgs),
+    /// Print the output of one of the processes, or the names of all.
+    Logs(LogsArgs),
+    /// Print the path of a cluster's kubeconfig.
+    Kubeconfig(KubeconfigArgs),
+    /// Remove a sandbox.
+    Down(NameArgs),
+    /// Be a sandbox.
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+}
+
+#[derive(Args)]
+pub(crate) struct NameArgs {
+    /// Which sandbox.
+    #[arg(short, long, default_value = "default")]
+    name: String,
+}
+
+#[derive(Args)]
+pub(crate) struct UpArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[command(flatten)]
+    scenario: ScenarioArgs,
+    /// Build the clusters, but start no controller and no agent.
+    #[arg(long)]
+    without_components: bool,
+    /// Do not wait until every NodeConfig is applied.
+    #[arg(long)]
+    no_wait: bool,
+    /// Stay, and take the sandbox down at Ctrl-C.
+    #[arg(long)]
+    foreground: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct ExecArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// A node (a1, a/node1), a pod (a1-pod1), root or outside.
+    place: String,
+    /// The command and its arguments.
+    #[arg(trailing_var_arg = true, required = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct LogsArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Name of the process: agent-a1, controller-manager-a, network-manager, netperf-a1-pod1, supervisor.
+    process: Option<String>,
+}
+
+#[derive(Args)]
+pub(crate) struct KubeconfigArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Name of the cluster, or `control`.
+    #[arg(default_value = "control")]
+    cluster: String,
+}
+
+#[derive(Args)]
+pub(crate) struct SuperviseArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    #[arg(long)]
+    without_components: bool,
+    #[arg(long)]
+    lifeline: bool,
+}
+
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Up(args) => up(args),
+        Command::Status(args) => status::print(&args),
+        Command::Exec(args) => Ok(client::exec(&args.name.name, &args.place, &args.command)?),
+        Command::Logs(args) => logs(&args),
+        Command::Kubeconfig(args) => kubeconfig(&args),
+        Command::Down(args) => down(&args),
+        Command::Supervise(args) => Ok(supervise(&SuperviseOptions {
+            name: args.name.name,
+            without_components: args.without_components,
+            lifeline: args.lifeline,
+        })),
+    }
+}
+
+fn up(args: UpArgs) -> Result<ExitCode> {
+    let scenario = args.scenario.scenario()?;
+    let options = UpOptions {
+        without_components: args.without_components,
+        detached: !args.foreground,
+        ..UpOptions::named(args.name.name)
+    };
+    let sandbox = Sandbox::up(&scenario, &options, |step| eprintln!("{step}"))?;
+    if !args.without_components && !args.no_wait {
+        eprintln!("waiting for every NodeConfig to be applied");
+        sandbox.wait_applied(APPLIED_TIMEOUT)?;
+    }
+    status::print_text(&sandbox)?;
+    if args.foreground {
+        eprintln!("Ctrl-C takes it down");
+        wait_for_interrupt()?;
+        sandbox.down()?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Returns at Ctrl-C or SIGTERM.
+fn wait_for_interrupt() -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(crate::demo::interrupted())
+}
+
+fn logs(args: &LogsArgs) -> Result<ExitCode> {
+    let state = StateDir::of(&args.name.name)?;
+    state.must_be_up()?;
+    let Some(process) = &args.process else {
+        for process in state.status()?.processes {
+            println!("{}", process.name);
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let path = state.log(process);
+    let text = std::fs::read(&path)
+        .with_context(|| format!("process {process:?}: {}: see `kosmosctl sandbox logs` for their names", path.display()))?;
+    std::io::stdout().write_all(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn kubeconfig(args: &KubeconfigArgs) -> Result<ExitCode> {
+    let state = StateDir::of(&args.name.name)?;
+    state.must_be_up()?;
+    let apis = state.status()?.apis;
+    let Some(api) = apis.iter().find(|api| api.cluster == args.cluster) else {
+        let known: Vec<&str> = apis.iter().map(|api| api.cluster.as_str()).collect();
+        anyhow::bail!("sandbox {:?} has no cluster {:?}; there are {}", args.name.name, args.cluster, known.join(", "));
+    };
+    println!("{}", api.kubeconfig.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn down(args: &NameArgs) -> Result<ExitCode> {
+    if client::down(&args.name)? {
+        eprintln!("sandbox {:?} is down", args.name);
+    } else {
+        eprintln!("sandbox {:?} was not up", args.name);
+    }
+    Ok(ExitCode::SUCCESS)
+}
