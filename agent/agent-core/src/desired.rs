@@ -197,7 +197,8 @@ fn device_on_host(
     }
     let family = vtep.underlay();
     let found = actual.host.link(&spec.underlay);
-    let local = found.and_then(|(_, link)| local_address(link, family, underlay));
+    let current = present.and_then(|device| device.local);
+    let local = found.and_then(|(_, link)| local_address(link, family, underlay, current));
     let (Some((parent, link)), Some(local)) = (found, local) else {
         let reason = match found {
             None => format!("its underlay interface {} does not exist", spec.underlay),
@@ -229,13 +230,22 @@ fn kept_as_it_is(spec: &DeviceSpec, present: &crate::actual::ActualDevice) -> Op
     same.then_some(Device { vni: present.vni, port: present.port, local, parent, mac: spec.mac, mtu })
 }
 
-/// The address that peers send to where it is known, else the first one.
-fn local_address(link: &HostLink, family: Family, underlay: &[IpAddr]) -> Option<IpAddr> {
+/// The address that peers send to where it is known, else the one in use, else the first one: other addresses may
+/// come and go (IPv6 privacy addresses do), and another one means another device.
+fn local_address(
+    link: &HostLink,
+    family: Family,
+    underlay: &[IpAddr],
+    current: Option<IpAddr>,
+) -> Option<IpAddr> {
     let of_family = || {
         let global = link.addresses.iter().filter(|address| address.global);
         global.map(|address| address.network.ip()).filter(|ip| Family::of(*ip) == family)
     };
-    of_family().find(|ip| underlay.contains(ip)).or_else(|| of_family().next())
+    of_family()
+        .find(|ip| underlay.contains(ip))
+        .or_else(|| of_family().find(|ip| current == Some(*ip)))
+        .or_else(|| of_family().next())
 }
 
 /// The host's own address among its pods: host traffic is then ordinary pod traffic to everybody else.

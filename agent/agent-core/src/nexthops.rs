@@ -38,64 +38,56 @@ pub(crate) fn plan(routes: &BTreeMap<Ways, Vec<RouteKey>>, actual: &Actual) -> P
     let existing = Existing::of(actual);
     let mut group_ids = existing.exact_groups(routes);
     existing.shrunk_groups(routes, &mut group_ids);
-    let taken = actual.nexthops.keys().copied().collect();
-    let mut ids = Ids { taken, next: *NEXTHOP_IDS.start(), given: BTreeMap::new() };
+    let grouped = |ways: &Ways| ways.1.len() > 1 || group_ids.contains_key(ways);
+    let mut free = Free { actual, next: *NEXTHOP_IDS.start() };
+    let singles = existing.singles_for(copies(routes.keys(), grouped), &mut free);
     let mut plan = Plan::default();
     for ways in routes.keys() {
         let (device, gateways) = ways;
-        let group = group_ids.get(ways).copied();
-        if gateways.len() == 1 && group.is_none() {
-            let gateway = *gateways.iter().next().expect("a route has a gateway");
-            let [id] = plan.singles(*device, gateway, &existing, &mut ids);
-            plan.of.insert(ways.clone(), id);
-            continue;
-        }
-        let mut members = BTreeSet::new();
-        for gateway in gateways {
-            members.extend(plan.singles::<2>(*device, *gateway, &existing, &mut ids));
-        }
-        let id = group.unwrap_or_else(|| ids.free());
-        let resilience = actual.host.resilient_groups.then(|| existing.resilience(group, members.len()));
-        plan.objects.insert(id, Nexthop::Group { members, resilience });
+        let ids = gateways.iter().flat_map(|gateway| &singles[&(*device, *gateway)]).copied();
+        let id = if grouped(ways) {
+            let members: BTreeSet<u32> = ids.collect();
+            let group = group_ids.get(ways).copied();
+            let resilience = actual.host.resilient_groups.then(|| existing.resilience(group, members.len()));
+            let id = group.unwrap_or_else(|| free.take());
+            plan.objects.insert(id, Nexthop::Group { members, resilience });
+            id
+        } else {
+            ids.min().expect("a route has a gateway")
+        };
         plan.of.insert(ways.clone(), id);
+    }
+    for ((device, gateway), ids) in singles {
+        plan.objects.extend(ids.into_iter().map(|id| (id, Nexthop::Single { device, gateway })));
     }
     plan
 }
 
-impl Plan {
-    /// The first `N` objects of a gateway, those that the kernel has before new ones.
-    fn singles<const N: usize>(
-        &mut self,
-        device: Vtep,
-        gateway: IpAddr,
-        existing: &Existing<'_>,
-        ids: &mut Ids,
-    ) -> [u32; N] {
-        let planned: Vec<u32> = ids.given.get(&(device, gateway)).cloned().unwrap_or_default();
-        let mut known = existing.singles.get(&(device, gateway)).cloned().unwrap_or_default();
-        known.extend(planned);
-        let chosen: [u32; N] = std::array::from_fn(|at| {
-            known.get(at).copied().unwrap_or_else(|| {
-                let id = ids.free();
-                ids.given.entry((device, gateway)).or_default().push(id);
-                id
-            })
-        });
-        self.objects.extend(chosen.map(|id| (id, Nexthop::Single { device, gateway })));
-        chosen
+/// How many objects each gateway needs: two where a group has it.
+fn copies<'a>(
+    all: impl Iterator<Item = &'a Ways>,
+    grouped: impl Fn(&Ways) -> bool,
+) -> BTreeMap<(Vtep, IpAddr), usize> {
+    let mut copies = BTreeMap::new();
+    for ways in all {
+        let wanted = if grouped(ways) { 2 } else { 1 };
+        for gateway in &ways.1 {
+            let count = copies.entry((ways.0, *gateway)).or_insert(wanted);
+            *count = wanted.max(*count);
+        }
     }
+    copies
 }
 
 /// Free ids of our range, the lowest first.
-struct Ids {
-    taken: BTreeSet<u32>,
+struct Free<'a> {
+    actual: &'a Actual,
     next: u32,
-    given: BTreeMap<(Vtep, IpAddr), Vec<u32>>,
 }
 
-impl Ids {
-    fn free(&mut self) -> u32 {
-        while self.taken.contains(&self.next) {
+impl Free<'_> {
+    fn take(&mut self) -> u32 {
+        while self.actual.nexthops.contains_key(&self.next) {
             self.next += 1;
         }
         self.next += 1;
@@ -121,6 +113,24 @@ impl<'a> Existing<'a> {
             }
         }
         Existing { actual, singles, groups }
+    }
+
+    /// The objects of each gateway, as many as it needs: those that the kernel has, then new ones.
+    fn singles_for(
+        &self,
+        copies: BTreeMap<(Vtep, IpAddr), usize>,
+        free: &mut Free<'_>,
+    ) -> BTreeMap<(Vtep, IpAddr), BTreeSet<u32>> {
+        let mut singles = BTreeMap::new();
+        for (gateway, count) in copies {
+            let known = self.singles.get(&gateway).map_or(&[][..], Vec::as_slice);
+            let mut ids: BTreeSet<u32> = known.iter().take(count).copied().collect();
+            while ids.len() < count {
+                ids.insert(free.take());
+            }
+            singles.insert(gateway, ids);
+        }
+        singles
     }
 
     /// Groups whose gateways are exactly those of some routes. A set of one gateway takes a group only where its

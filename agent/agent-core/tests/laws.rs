@@ -23,7 +23,7 @@ fn config_of(kernel: &mut FakeKernel, spec: &Spec) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn from_any_kernel_one_pass_leads_to_what_is_desired(
