@@ -39,7 +39,8 @@ impl State {
     /// Stores an object that is complete, and whatever follows from it at once: a Service's addresses are taken, a
     /// CRD's kinds are served.
     pub(crate) fn commit(&mut self, resource: &Resource, key: &Key, object: Value) -> Arc<Stored> {
-        let version = resource.version(&resource.storage_version).or_else(|| resource.versions.first());
+        let stored_as = self.registry.get(&resource.table()).map_or(resource, |r| r);
+        let version = stored_as.version(&stored_as.storage_version).or_else(|| stored_as.versions.first());
         let fields = version.map(|v| v.index(&object)).unwrap_or_default();
         match resource.strategy {
             Strategy::Service => self.services.record(&object),

@@ -64,7 +64,7 @@ impl View {
 
     /// A stored object as it is sent: its own bytes, where nothing has to change.
     pub(crate) fn stored(&self, stored: &Stored, now: Timestamp) -> Bytes {
-        if self.form == Form::Plain && self.version == self.resource.storage_version {
+        if self.form == Form::Plain && self.resource.is_kept_as(&self.version) {
             return stored.bytes.clone();
         }
         encode(&self.object(self.converted(stored), now))
@@ -109,7 +109,7 @@ impl View {
 
     fn converted(&self, stored: &Stored) -> Value {
         let mut object = stored.decode();
-        self.resource.convert(&mut object, &self.version);
+        self.resource.show(&mut object, &self.version);
         object
     }
 

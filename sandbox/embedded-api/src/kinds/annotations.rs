@@ -26,7 +26,6 @@ const LIST_MAPS: &[(&str, &str, &[&str])] = &[
     ("io.k8s.api.core.v1.ResourceRequirements", "claims", &["name"]),
     ("io.k8s.api.core.v1.ServiceSpec", "ports", &["port", "protocol"]),
     ("io.k8s.api.core.v1.ServiceStatus", "conditions", &["type"]),
-    ("io.k8s.api.core.v1.NodeStatus", "addresses", &["type"]),
     ("io.k8s.api.core.v1.NodeStatus", "conditions", &["type"]),
     ("io.k8s.api.core.v1.NamespaceStatus", "conditions", &["type"]),
     ("io.k8s.api.core.v1.ServiceAccount", "secrets", &["name"]),
@@ -47,8 +46,12 @@ const SETS: &[(&str, &str)] = &[
 ];
 
 /// Lists that strategic merge merges by a key though server-side apply takes them whole.
-const MERGED_ATOMICS: &[(&str, &str, &str)] =
-    &[("io.k8s.api.core.v1.PodStatus", "hostIPs", "ip"), ("io.k8s.api.core.v1.ServiceAccount", "imagePullSecrets", "name")];
+const MERGED_ATOMICS: &[(&str, &str, &str)] = &[
+    ("io.k8s.api.core.v1.PodStatus", "hostIPs", "ip"),
+    ("io.k8s.api.core.v1.ServiceAccount", "imagePullSecrets", "name"),
+    // A dual-stack node has two addresses of one type, so that their key is none.
+    ("io.k8s.api.core.v1.NodeStatus", "addresses", "type"),
+];
 
 /// Objects and maps that have one owner as a whole.
 const ATOMIC_MAPS: &[&str] = &[
@@ -62,7 +65,6 @@ const ATOMIC_MAPS: &[&str] = &[
     "io.k8s.api.core.v1.ObjectReference",
     "io.k8s.api.core.v1.ResourceFieldSelector",
     "io.k8s.api.core.v1.SecretKeySelector",
-    "io.k8s.api.core.v1.SecretReference",
     "io.k8s.api.core.v1.TypedLocalObjectReference",
     "io.k8s.api.discovery.v1.EndpointPort",
     "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",

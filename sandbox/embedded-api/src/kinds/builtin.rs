@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, Event, Namespace, Node, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::api::events::v1::Event as NewEvent;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use schemars::{JsonSchema, SchemaGenerator};
@@ -14,9 +15,23 @@ use structural_schema::Schema;
 use super::annotations;
 use super::columns::{Column, Columns, builtin as column};
 use super::strategy::Strategy;
-use super::{Resource, Version};
+use super::{Resource, Storage, Version};
 
 const EXTENSIONS: &str = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1";
+
+const EVENT_FIELDS: &[&str] = &[
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "reportingComponent",
+    "source",
+    "type",
+];
 
 /// One line of the table of built-in kinds.
 struct Row {
@@ -84,6 +99,7 @@ fn resource(row: Row) -> Resource {
         categories: if row.strategy.in_category_all() { vec!["all".to_owned()] } else { Vec::new() },
         namespaced: row.namespaced,
         strategy: row.strategy,
+        storage: if row.group == "events.k8s.io" { Storage::CoreEvents } else { Storage::Own },
         storage_version: "v1".to_owned(),
         versions: vec![version],
     }
@@ -174,21 +190,20 @@ fn workloads(core: &Row) -> Vec<Row> {
             singular: "event",
             kind: "Event",
             short_names: &["ev"],
-            selectable: &[
-                "involvedObject.kind",
-                "involvedObject.namespace",
-                "involvedObject.name",
-                "involvedObject.uid",
-                "involvedObject.apiVersion",
-                "involvedObject.resourceVersion",
-                "involvedObject.fieldPath",
-                "reason",
-                "reportingComponent",
-                "source",
-                "type",
-            ],
+            selectable: EVENT_FIELDS,
             columns: column::EVENT,
             component: component::<Event>,
+            ..core.copy()
+        },
+        Row {
+            group: "events.k8s.io",
+            plural: "events",
+            singular: "event",
+            kind: "Event",
+            short_names: &["ev"],
+            selectable: EVENT_FIELDS,
+            columns: column::EVENT,
+            component: component::<NewEvent>,
             ..core.copy()
         },
         Row {

@@ -5,7 +5,7 @@ use structural_schema::Schema;
 
 use super::columns::{Columns, Path, PrinterColumn};
 use super::strategy::Strategy;
-use super::{Resource, Version};
+use super::{Resource, Storage, Version};
 use crate::status::Cause;
 
 /// The finalizer that holds a CRD until its objects are gone.
@@ -72,6 +72,7 @@ pub(crate) fn resource(crd: &Value) -> Result<Resource, Vec<Cause>> {
         categories: texts(&names["categories"]),
         namespaced: spec["scope"] == "Namespaced",
         strategy: Strategy::Custom,
+        storage: Storage::Own,
         storage_version: storage.map(|v| text(&v["name"])).unwrap_or_default(),
         versions: served,
     })

@@ -4,6 +4,7 @@ pub(crate) mod annotations;
 pub(crate) mod builtin;
 pub(crate) mod columns;
 pub(crate) mod crd;
+mod events;
 pub(crate) mod strategy;
 
 use std::collections::BTreeMap;
@@ -29,8 +30,18 @@ pub(crate) struct Resource {
     pub(crate) namespaced: bool,
     pub(crate) strategy: Strategy,
     pub(crate) storage_version: String,
+    pub(crate) storage: Storage,
     /// Served versions, the preferred one first.
     pub(crate) versions: Vec<Version>,
+}
+
+/// Where a resource's objects lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Storage {
+    /// In a table of its own.
+    Own,
+    /// In that of the core Events, of which `events.k8s.io` is another view.
+    CoreEvents,
 }
 
 /// One served version of a resource.
@@ -48,8 +59,17 @@ pub(crate) struct Version {
 }
 
 impl Resource {
-    pub(crate) fn table(&self) -> GroupResource {
+    /// The name it is served under.
+    pub(crate) fn id(&self) -> GroupResource {
         GroupResource { group: self.group.clone(), resource: self.plural.clone() }
+    }
+
+    /// The table that its objects lie in.
+    pub(crate) fn table(&self) -> GroupResource {
+        match self.storage {
+            Storage::Own => self.id(),
+            Storage::CoreEvents => GroupResource { group: String::new(), resource: self.plural.clone() },
+        }
     }
 
     /// `kosmos.io/v1alpha1`, or `v1` for the core group.
@@ -71,9 +91,28 @@ impl Resource {
         self.versions.iter().find(|v| v.name == name)
     }
 
-    /// Rewrites a stored object for the version that was asked for; the only conversion there is.
-    pub(crate) fn convert(&self, object: &mut Value, version: &str) {
+    /// Rewrites a stored object for the version that was asked for.
+    pub(crate) fn show(&self, object: &mut Value, version: &str) {
+        if self.storage == Storage::CoreEvents {
+            events::from_core(object);
+        }
         object["apiVersion"] = Value::String(self.api_version(version));
+    }
+
+    /// Rewrites an object for the store.
+    pub(crate) fn keep(&self, object: &mut Value) {
+        object["apiVersion"] = Value::String(match self.storage {
+            Storage::Own => self.api_version(&self.storage_version),
+            Storage::CoreEvents => self.storage_version.clone(),
+        });
+        if self.storage == Storage::CoreEvents {
+            events::to_core(object);
+        }
+    }
+
+    /// Whether stored objects can be shown in this version as they are.
+    pub(crate) fn is_kept_as(&self, version: &str) -> bool {
+        self.storage == Storage::Own && self.storage_version == version
     }
 }
 
@@ -92,11 +131,11 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) fn new(builtin: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        Self { resources: builtin.into_iter().map(|r| (r.table(), r)).collect() }
+        Self { resources: builtin.into_iter().map(|r| (r.id(), r)).collect() }
     }
 
     pub(crate) fn insert(&mut self, resource: Arc<Resource>) {
-        self.resources.insert(resource.table(), resource);
+        self.resources.insert(resource.id(), resource);
     }
 
     pub(crate) fn remove(&mut self, table: &GroupResource) {

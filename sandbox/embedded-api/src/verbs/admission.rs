@@ -174,10 +174,10 @@ fn track(call: &Call<'_>, old: Option<&Value>, new: &mut Value) {
 }
 
 fn store(call: &Call<'_>, state: &mut State, address: &Address, mut object: Value) -> Answer<Value> {
-    call.resource.convert(&mut object, &call.resource.storage_version);
+    call.resource.keep(&mut object);
     let stored = state.commit(&call.resource, &address.key, object);
     let mut answer = stored.decode();
-    call.resource.convert(&mut answer, &call.info.version);
+    call.resource.show(&mut answer, &call.info.version);
     gc::after_write(state, address, call.now);
     Ok(answer)
 }
@@ -185,7 +185,7 @@ fn store(call: &Call<'_>, state: &mut State, address: &Address, mut object: Valu
 /// The stored object in the version of the path.
 pub(crate) fn live(call: &Call<'_>, state: &State, key: &Key) -> Option<Value> {
     let mut object = state.load(&Address { table: call.resource.table(), key: key.clone() })?;
-    call.resource.convert(&mut object, &call.info.version);
+    call.resource.show(&mut object, &call.info.version);
     Some(object)
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn delete(call: &Call<'_>, state: &mut State, options: &DeleteOptions
     match gc::delete(state, &address, how, call.now) {
         Some(Deleted::Pending(stored)) => {
             let mut left = stored.decode();
-            call.resource.convert(&mut left, &call.info.version);
+            call.resource.show(&mut left, &call.info.version);
             Ok(left)
         }
         Some(Deleted::Gone) | None => Ok(done()),
@@ -88,12 +88,13 @@ pub(crate) fn delete_collection(call: &Call<'_>, state: &mut State, options: &De
     let page = list::list(call, state)?;
     let mut objects = Vec::new();
     for stored in page.items {
-        let object = stored.decode();
+        let mut object = stored.decode();
         options.check(call, &object)?;
         if !options.dry_run {
             let address = Address { table: call.resource.table(), key: stored.key.clone() };
             gc::delete(state, &address, options.propagation.unwrap_or(Propagation::Background), call.now);
         }
+        call.resource.show(&mut object, &call.info.version);
         objects.push(object);
     }
     Ok(objects)

@@ -54,16 +54,13 @@ struct Start {
     marks_end: bool,
 }
 
-/// Opens a watch; refuses one whose beginning is lost (410) or lies in the future.
+/// Opens a watch. One whose beginning is lost begins all the same, and says so in its first event, as a watch of
+/// kube-apiserver does: kube-rs lists again after such an event, and would try for ever after a status of 410.
 pub(crate) fn open(call: &Call<'_>, state: &State, view: View, shared: &Arc<Shared>) -> Answer<Watch> {
     let table = call.resource.table();
     let opened = state.store.table(&table).ok_or_else(Status::no_such_resource)?;
     let selection = Selection::of(call)?;
     let start = start(call, state.store.revision())?;
-    if opened.window().since(start.position).is_none() {
-        let oldest = opened.window().oldest();
-        return Err(Status::expired(format!("too old resource version: {} ({oldest})", start.position)));
-    }
     let mut initial = BytesMut::new();
     if start.with_objects {
         let now = call.now;
@@ -92,11 +89,12 @@ pub(crate) fn open(call: &Call<'_>, state: &State, view: View, shared: &Arc<Shar
     })
 }
 
+fn too_old(asked: u64, oldest: u64) -> Status {
+    Status::expired(format!("too old resource version: {asked} ({oldest})"))
+}
+
 fn start(call: &Call<'_>, current: u64) -> Answer<Start> {
     let (options, asked) = (call.options, call.options.resource_version);
-    if let Some(asked) = asked.filter(|asked| *asked > current) {
-        return Err(Status::too_large_resource_version(asked, current));
-    }
     let matched = options.resource_version_match.as_deref();
     match (options.send_initial_events, matched) {
         (Some(_), Some("NotOlderThan")) | (None, None) => {}
@@ -182,7 +180,9 @@ impl Watch {
             self.ended = true;
             return Bytes::new();
         };
-        match table.window().since(self.position) {
+        // A revision of the future is of another history: that of a server that is gone.
+        let known = self.position <= state.store.revision();
+        match table.window().since(self.position).filter(|_| known) {
             Some(events) => {
                 for event in events {
                     self.write(&mut out, event, now);
@@ -191,7 +191,7 @@ impl Watch {
             }
             None => {
                 self.ended = true;
-                let gone = Status::expired(format!("too old resource version: {} ({})", self.position, table.window().oldest()));
+                let gone = too_old(self.position, table.window().oldest());
                 line(&mut out, "ERROR", &encode(&gone.to_value()));
             }
         }
