@@ -125,8 +125,9 @@ impl Shell {
         for source in shell.index.sources() {
             let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
             let (client, reports) = (shell.client(side), shell.sender.clone());
-            let cluster = shell.config.cluster.clone();
-            shell.tasks.spawn(Watch { source, client, cluster, reports }.run());
+            if let Some(watch) = Watch::of(source, client, &shell.config.cluster, reports) {
+                shell.tasks.spawn(watch.run());
+            }
         }
         shell
     }

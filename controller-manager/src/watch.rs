@@ -31,11 +31,10 @@ pub(crate) type Report = (Source, News);
 
 /// One source and the way to it.
 pub(crate) struct Watch {
-    pub(crate) source: Source,
-    pub(crate) client: Client,
-    /// Name of the own Cluster.
-    pub(crate) cluster: String,
-    pub(crate) reports: mpsc::Sender<Report>,
+    source: Source,
+    api: Api<DynamicObject>,
+    config: watcher::Config,
+    reports: mpsc::Sender<Report>,
 }
 
 /// What a watch remembers of its failures.
@@ -48,6 +47,21 @@ struct Trouble {
 }
 
 impl Watch {
+    /// The watch of a source of a cluster; none where no objects stand behind it.
+    pub(crate) fn of(
+        source: Source,
+        client: Client,
+        cluster: &str,
+        reports: mpsc::Sender<Report>,
+    ) -> Option<Self> {
+        let (api, config) = match source {
+            Source::Objects(watch) => objects(client, &watch),
+            Source::Resource(side, kind) => resources(client, side, kind, cluster),
+            Source::Refusals => return None,
+        };
+        Some(Watch { source, api, config, reports })
+    }
+
     /// Watches until nobody listens any more.
     pub(crate) async fn run(self) {
         let mut trouble = Trouble::default();
@@ -65,8 +79,7 @@ impl Watch {
 
     /// Reports what comes until the watch has to be begun anew. `Ok` when nobody listens any more.
     async fn follow(&self, trouble: &mut Trouble) -> Result<(), watcher::Error> {
-        let (api, config) = self.scope();
-        let mut events = pin!(watcher(api, config));
+        let mut events = pin!(watcher(self.api.clone(), self.config.clone()));
         let mut listing = Vec::new();
         while let Some(event) = events.next().await {
             let news = match event {
@@ -137,24 +150,6 @@ impl Watch {
             },
         }
     }
-
-    fn scope(&self) -> (Api<DynamicObject>, watcher::Config) {
-        let config = watcher::Config::default();
-        match self.source {
-            Source::Objects(watch) => objects(self.client.clone(), &watch, config),
-            Source::Resource(side, kind) => {
-                let api = Api::all_with(self.client.clone(), &resource(kind));
-                let config = match (side, kind) {
-                    (_, Kind::Cluster) => config.fields(&format!("metadata.name={}", self.cluster)),
-                    // Agents' ClusterNodes need no label: whoever speaks in the member's API speaks of the member.
-                    (Side::Member, Kind::ClusterNode) => config,
-                    _ => config.labels(&format!("{CLUSTER_LABEL}={}", self.cluster)),
-                };
-                (api, config)
-            }
-            Source::Refusals => unreachable!("no objects stand behind refusals; the probe asks for them"),
-        }
-    }
 }
 
 impl Trouble {
@@ -165,11 +160,19 @@ impl Trouble {
     }
 }
 
-fn objects(
-    client: Client,
-    watch: &WatchSpec,
-    mut config: watcher::Config,
-) -> (Api<DynamicObject>, watcher::Config) {
+fn resources(client: Client, side: Side, kind: Kind, cluster: &str) -> (Api<DynamicObject>, watcher::Config) {
+    let config = watcher::Config::default();
+    let config = match (side, kind) {
+        (_, Kind::Cluster) => config.fields(&format!("metadata.name={cluster}")),
+        // Agents' ClusterNodes need no label: whoever speaks in the member's API speaks of the member.
+        (Side::Member, Kind::ClusterNode) => config,
+        _ => config.labels(&format!("{CLUSTER_LABEL}={cluster}")),
+    };
+    (Api::all_with(client, &resource(kind)), config)
+}
+
+fn objects(client: Client, watch: &WatchSpec) -> (Api<DynamicObject>, watcher::Config) {
+    let mut config = watcher::Config::default();
     let resource = ApiResource {
         group: watch.group.to_owned(),
         version: watch.version.to_owned(),
@@ -231,4 +234,30 @@ fn code(error: &watcher::Error) -> Option<u16> {
 
 fn status_message(error: &watcher::Error) -> Option<&str> {
     api_error(error).map(|status| status.message.as_str()).filter(|message| !message.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kind_that_was_served_is_not_believed_to_be_gone_at_once() {
+        assert!(Trouble::default().absence_is_believed(), "one that never was is");
+        let mut served = Trouble { served: true, ..Trouble::default() };
+        assert!(!served.absence_is_believed());
+        served.absent_since = Instant::now().checked_sub(BELIEVED_AFTER);
+        assert!(served.absence_is_believed());
+    }
+
+    #[test]
+    fn an_object_loses_what_nobody_reads() {
+        let object: DynamicObject = serde_json::from_value(serde_json::json!({
+            "apiVersion": "v1", "kind": "Node",
+            "metadata": {"name": "n1", "managedFields": [{"manager": "kubelet"}]},
+            "spec": {"podCIDRs": ["10.244.0.0/24"]}, "status": {"images": [{}], "phase": "x"}}))
+        .unwrap();
+        let expected = serde_json::json!({"metadata": {"name": "n1"},
+            "spec": {"podCIDRs": ["10.244.0.0/24"]}, "status": {"phase": "x"}});
+        assert_eq!(value(object), expected);
+    }
 }

@@ -324,3 +324,60 @@ async fn a_changed_condition_makes_an_event() {
     })
     .await;
 }
+
+/// A CRD of somebody else's, open as theirs are.
+fn foreign_crd(group: &str, kind: &str, plural: &str) -> serde_json::Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": "Cluster",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": {"openAPIV3Schema":
+                {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}})
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calicos_objects_are_followed_and_kept_when_they_vanish() {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    use kube::api::{ApiResource, DynamicObject, GroupVersionKind, PostParams};
+    let (member, control) = (cluster("east").await, cluster("control").await);
+    let group = "crd.projectcalico.org";
+    for (kind, plural) in [("IPPool", "ippools"), ("BlockAffinity", "blockaffinities")] {
+        create::<CustomResourceDefinition>(&member.client, foreign_crd(group, kind, plural)).await;
+    }
+    let add = |kind: &'static str, name: &'static str, spec: serde_json::Value| {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
+        let resource = ApiResource {
+            plural: if kind == "IPPool" { "ippools" } else { "blockaffinities" }.to_owned(),
+            ..resource
+        };
+        let api: Api<DynamicObject> = Api::all_with(member.client.clone(), &resource);
+        let object = DynamicObject::new(name, &resource).data(json!({"spec": spec}));
+        async move { api.create(&PostParams::default(), &object).await.unwrap() }
+    };
+    join(&control.client, "east", json!({})).await;
+    add_node(&member.client, "n1", "10.244.0.0/24").await;
+    add("IPPool", "default-ipv4-ippool", json!({"cidr": "10.1.0.0/16"})).await;
+    let _running = Running::start("east", &member.client, &control.client);
+    let found = || async {
+        let status = get::<Cluster>(&control.client, "east").await.and_then(|cluster| cluster.status);
+        status.and_then(|status| status.cluster_link_status).unwrap_or_default()
+    };
+    let first = eventually("the pool", found, |found| found.pod_cidrs == ["10.1.0.0/16"]).await;
+    assert_eq!(first.adapter.as_deref(), Some("calico (auto: IPPools found)"));
+    let block = json!({"cidr": "10.1.7.0/26", "node": "n1", "state": "confirmed", "deleted": "false"});
+    add("BlockAffinity", "n1-10-1-7-0-26", block).await;
+    let node = || async { get::<ClusterNode>(&control.client, "east-n1").await.unwrap().spec.pod_cidrs };
+    eventually("the block", node, |cidrs| *cidrs == ["10.1.7.0/26"]).await;
+    delete::<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>(
+        &member.client,
+        "ippools.crd.projectcalico.org",
+    )
+    .await;
+    let known = || condition(&control.client, "east", "CIDRsKnown");
+    eventually("it says that it is stale", known, |known| {
+        known.as_ref().is_some_and(|(status, reason, _)| status == "False" && reason == "Stale")
+    })
+    .await;
+    assert_eq!(found().await.pod_cidrs, ["10.1.0.0/16"]);
+    assert_eq!(node().await, ["10.1.7.0/26"]);
+}

@@ -76,9 +76,9 @@ pub fn build(index: &Index, now: Timestamp) -> Desired<'_> {
     let members = nodes::members(index);
     let gateways = gateways::choose(index, cluster, &members, now);
     let mut states: Vec<State> = vec![cidrs.state.clone()];
-    let (cluster_nodes, problems) = nodes::build(index, &members, &cidrs, &gateways.chosen);
+    let (cluster_nodes, obstacles) = nodes::build(index, &members, &cidrs, &gateways.chosen);
     desired.cluster_nodes = cluster_nodes;
-    states.push(status::published(index, problems));
+    states.push(status::published(index, obstacles));
     desired.status = Some(status::own(cluster, cidrs.found, states, now));
     desired.again_in = gateways.again_in;
     desired

@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::{
     DesiredNode,
     cidrs::{Cidrs, texts},
+    status::Obstacle,
 };
 use crate::index::Index;
 
@@ -57,20 +58,20 @@ fn not_ready_since(node: &Value) -> Option<Timestamp> {
     (ready["status"] != "True").then(|| since.unwrap_or(Timestamp::UNIX_EPOCH))
 }
 
-/// The ClusterNodes, and a sentence for each thing that stands in the way of one.
+/// The ClusterNodes, and what stands in the way of some.
 pub(crate) fn build(
     index: &Index,
     members: &[Member<'_>],
     cidrs: &Cidrs,
     gateways: &BTreeSet<String>,
-) -> (BTreeMap<String, DesiredNode>, Vec<String>) {
-    let mut problems = Vec::new();
+) -> (BTreeMap<String, DesiredNode>, Vec<Obstacle>) {
+    let mut obstacles = Vec::new();
     let mut nodes = BTreeMap::new();
     for member in members {
         let name = member.id.object_name();
         let before = index.control.cluster_nodes.get(&name);
         if let Some(owner) = before.and_then(|before| foreign_owner(before, &index.cluster)) {
-            problems.push(collision(&member.id, owner));
+            obstacles.push(collision(&member.id, owner));
             continue;
         }
         let mut node = relayed(index, &name, before);
@@ -80,10 +81,10 @@ pub(crate) fn build(
         if gateways.contains(&member.id.node) {
             node.spec.roles = vec![GATEWAY_ROLE.to_owned()];
         }
-        node.spec.public_ip = public_ip(member, before, &mut problems);
+        node.spec.public_ip = public_ip(member, before, &mut obstacles);
         nodes.insert(name, node);
     }
-    (nodes, problems)
+    (nodes, obstacles)
 }
 
 /// The other cluster that a ClusterNode belongs to.
@@ -92,12 +93,13 @@ pub(crate) fn foreign_owner<'a>(node: &'a ClusterNode, cluster: &str) -> Option<
 }
 
 /// `a-b` + `c` and `a` + `b-c` share a name.
-pub(crate) fn collision(id: &NodeId, owner: &str) -> String {
-    format!(
+pub(crate) fn collision(id: &NodeId, owner: &str) -> Obstacle {
+    let message = format!(
         "Node {}: its ClusterNode would be named {}, which belongs to cluster {owner:?} (spec.clusterName); it is left out until one of the two clusters or nodes is renamed",
         id.node,
         id.object_name()
-    )
+    );
+    Obstacle { reason: "NameCollision", message }
 }
 
 /// What the node's agent found, as far as it is ours to write. Facts stay as they were while there are no newer ones.
@@ -140,16 +142,17 @@ fn pod_cidrs(cidrs: &Cidrs, node: &str, before: Option<&ClusterNode>) -> Vec<Str
 fn public_ip(
     member: &Member<'_>,
     before: Option<&ClusterNode>,
-    problems: &mut Vec<String>,
+    obstacles: &mut Vec<Obstacle>,
 ) -> Option<String> {
     let text = member.public_ip?;
     match text.trim().parse::<IpAddr>() {
         Ok(address) => Some(address.to_string()),
         Err(_) => {
-            problems.push(format!(
+            let message = format!(
                 "Node {}: annotation {PUBLIC_IP_ANNOTATION} is {text:?}, which is not an IP address such as 203.0.113.7; correct or remove it",
                 member.id.node
-            ));
+            );
+            obstacles.push(Obstacle { reason: "InvalidValue", message });
             before.and_then(|before| before.spec.public_ip.clone())
         }
     }

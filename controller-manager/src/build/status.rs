@@ -22,28 +22,31 @@ pub(crate) fn own(
     OwnStatus { found, conditions: conditions.collect() }
 }
 
-/// Whether everything that should be written could be. `problems` are those that building met.
-pub(crate) fn published(index: &Index, mut problems: Vec<String>) -> State {
-    let met = problems.len();
-    problems.extend(index.troubles.iter().map(|(target, trouble)| sentence(index, target, trouble)));
-    let collides = index.troubles.values().any(|trouble| matches!(trouble, Trouble::Foreign { .. }));
-    let reason = match () {
-        () if problems.is_empty() => "Complete",
-        () if collides || problems.iter().any(|problem| problem.contains("would be named")) => {
-            "NameCollision"
-        }
-        () if met > 0 => "InvalidValue",
-        () => "WriteRejected",
-    };
-    let message = if problems.is_empty() {
-        "every Node that takes part has its ClusterNode, and every NodeConfig is mirrored".to_owned()
-    } else {
-        named(problems.iter().cloned())
-    };
-    State { kind: PUBLISHED, status: problems.is_empty(), reason: reason.to_owned(), message }
+/// Something that stands in the way of publishing.
+pub(crate) struct Obstacle {
+    /// One CamelCase word.
+    pub(crate) reason: &'static str,
+    pub(crate) message: String,
 }
 
-fn sentence(index: &Index, target: &Target, trouble: &Trouble) -> String {
+/// Whether everything that should be written could be. `obstacles` are those that building met.
+pub(crate) fn published(index: &Index, mut obstacles: Vec<Obstacle>) -> State {
+    obstacles.extend(index.troubles.iter().map(|(target, trouble)| obstacle(index, target, trouble)));
+    let Some(first) = obstacles.first() else {
+        return State {
+            kind: PUBLISHED,
+            status: true,
+            reason: "Complete".to_owned(),
+            message: "every Node that takes part has its ClusterNode, and every NodeConfig is mirrored"
+                .to_owned(),
+        };
+    };
+    let reason = first.reason.to_owned();
+    let message = named(obstacles.into_iter().map(|obstacle| obstacle.message));
+    State { kind: PUBLISHED, status: false, reason, message }
+}
+
+fn obstacle(index: &Index, target: &Target, trouble: &Trouble) -> Obstacle {
     let Target { kind, name, .. } = target;
     match trouble {
         Trouble::Foreign { owner } => {
@@ -51,7 +54,8 @@ fn sentence(index: &Index, target: &Target, trouble: &Trouble) -> String {
             nodes::collision(&NodeId::new(&index.cluster, node), owner)
         }
         Trouble::Rejected { answer } => {
-            format!("{kind:?} {name} was not accepted by its API server: {answer}")
+            let message = format!("{kind:?} {name} was not accepted by its API server: {answer}");
+            Obstacle { reason: "WriteRejected", message }
         }
     }
 }
