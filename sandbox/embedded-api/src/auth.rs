@@ -22,7 +22,10 @@ pub struct Token {
 
 impl std::fmt::Debug for Token {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Token").field("user", &self.user).field("groups", &self.groups).finish_non_exhaustive()
+        f.debug_struct("Token")
+            .field("user", &self.user)
+            .field("groups", &self.groups)
+            .finish_non_exhaustive()
     }
 }
 
@@ -116,7 +119,13 @@ mod tests {
 
     #[test]
     fn the_refusal_names_user_verb_and_place() {
-        let status = refusal(&User { name: "agent".into(), groups: vec![] }, &request("/api/v1/namespaces/kube-system/secrets/x"));
-        assert_eq!(status.message, "secrets \"x\" is forbidden: User \"agent\" cannot get resource \"secrets\" in API group \"\" in the namespace \"kube-system\"");
+        let status = refusal(
+            &User { name: "agent".into(), groups: vec![] },
+            &request("/api/v1/namespaces/kube-system/secrets/x"),
+        );
+        assert_eq!(
+            status.message,
+            "secrets \"x\" is forbidden: User \"agent\" cannot get resource \"secrets\" in API group \"\" in the namespace \"kube-system\""
+        );
     }
 }

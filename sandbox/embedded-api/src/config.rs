@@ -44,7 +44,8 @@ impl Config {
     /// A cluster of that name with kubeadm's service range, on the loopback addresses, without any token yet.
     #[must_use]
     pub fn named(name: &str) -> Self {
-        let names = ["localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
+        let names =
+            ["localhost", "127.0.0.1", "::1", "kubernetes", "kubernetes.default", "kubernetes.default.svc"];
         Self {
             name: name.to_owned(),
             service_cidrs: vec!["10.96.0.0/12".to_owned()],

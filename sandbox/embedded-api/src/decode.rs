@@ -6,6 +6,7 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
+use crate::protobuf;
 use crate::status::{Answer, Status};
 
 /// The size above which a body is refused, as in kube-apiserver.
@@ -32,6 +33,7 @@ pub(crate) fn media_type(headers: &http::HeaderMap) -> String {
 pub(crate) fn object(media_type: &str, bytes: &[u8]) -> Answer<Body> {
     let body = match media_type {
         "application/json" => json(bytes)?,
+        protobuf::MEDIA_TYPE => Body { value: protobuf::object(bytes)?, duplicates: Vec::new() },
         "application/yaml" | "application/apply-patch+yaml" => yaml(bytes)?,
         _ => return Err(Status::unsupported_media_type("application/json, application/yaml")),
     };
@@ -58,8 +60,10 @@ fn yaml(bytes: &[u8]) -> Answer<Body> {
     {
         return Ok(body);
     }
-    let text = std::str::from_utf8(bytes).map_err(|e| Status::bad_request(format!("the YAML body is not UTF-8: {e}")))?;
-    let value = serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| Status::bad_request(format!("the YAML body is not UTF-8: {e}")))?;
+    let value =
+        serde_saphyr::from_str(text).map_err(|e| Status::bad_request(format!("error decoding YAML: {e}")))?;
     Ok(Body { value, duplicates: Vec::new() })
 }
 
@@ -139,7 +143,8 @@ mod tests {
 
     #[test]
     fn duplicates_are_noted_with_their_paths() {
-        let body = object("application/json", br#"{"a": 1, "l": [{"x": 1, "x": 2}], "a": {"b": null}}"#).unwrap();
+        let body =
+            object("application/json", br#"{"a": 1, "l": [{"x": 1, "x": 2}], "a": {"b": null}}"#).unwrap();
         assert_eq!(body.value, json!({"a": {"b": null}, "l": [{"x": 2}]}));
         assert_eq!(body.duplicates, ["l[0].x", "a"]);
     }
@@ -153,7 +158,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_refused() {
-        assert_eq!(object("application/vnd.kubernetes.protobuf", b"").unwrap_err().code, 415);
+        assert_eq!(object("application/cbor", b"").unwrap_err().code, 415);
         assert_eq!(object("application/json", b"{").unwrap_err().code, 400);
         assert_eq!(object("application/json", b"[]").unwrap_err().code, 400);
         assert_eq!(object("application/json", b"{} x").unwrap_err().code, 400);

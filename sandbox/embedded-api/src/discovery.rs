@@ -42,14 +42,19 @@ fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<
             entry["categories"] = json!(resource.categories);
         }
         if served.status_subresource {
-            entry["subresources"] = json!([{"subresource": "status", "responseKind": kind, "verbs": STATUS_VERBS}]);
+            entry["subresources"] =
+                json!([{"subresource": "status", "responseKind": kind, "verbs": STATUS_VERBS}]);
         }
         entry
     };
     served(registry, group, version).map(|(r, v)| entry(r, v)).collect()
 }
 
-fn served<'a>(registry: &'a Registry, group: &'a str, version: &'a str) -> impl Iterator<Item = (&'a Resource, &'a Version)> {
+fn served<'a>(
+    registry: &'a Registry,
+    group: &'a str,
+    version: &'a str,
+) -> impl Iterator<Item = (&'a Resource, &'a Version)> {
     registry.iter().filter(move |r| r.group == group).filter_map(move |r| Some((&**r, r.version(version)?)))
 }
 
@@ -61,7 +66,8 @@ pub(crate) fn core_versions() -> Value {
 /// `/apis` in the legacy form.
 pub(crate) fn group_list(registry: &Registry) -> Value {
     let groups = registry.groups();
-    let groups: Vec<Value> = groups.iter().filter(|(group, _)| !group.is_empty()).map(|(g, v)| group_value(g, v)).collect();
+    let groups: Vec<Value> =
+        groups.iter().filter(|(group, _)| !group.is_empty()).map(|(g, v)| group_value(g, v)).collect();
     json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
 }
 
@@ -107,7 +113,9 @@ pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Answ
         return Err(Status::no_such_resource());
     }
     let group_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
-    Ok(json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}))
+    Ok(
+        json!({"kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version, "resources": list}),
+    )
 }
 
 /// `/version`.

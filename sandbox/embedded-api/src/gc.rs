@@ -35,7 +35,12 @@ pub(crate) enum Deleted {
 }
 
 /// Deletes an object, or begins to.
-pub(crate) fn delete(state: &mut State, address: &Address, how: Propagation, now: Timestamp) -> Option<Deleted> {
+pub(crate) fn delete(
+    state: &mut State,
+    address: &Address,
+    how: Propagation,
+    now: Timestamp,
+) -> Option<Deleted> {
     let mut object = state.load(address)?;
     let resource = state.resource_of(address)?;
     match how {
@@ -120,7 +125,8 @@ fn empty_namespace(state: &mut State, name: &str, now: Timestamp) {
 pub(crate) fn finish_namespace(state: &mut State, name: &str, now: Timestamp) {
     let address = namespace_address(name);
     let Some(namespace) = state.load(&address) else { return };
-    let waits = namespace["metadata"]["deletionTimestamp"].is_null() || !state.store.in_namespace(name).is_empty();
+    let waits =
+        namespace["metadata"]["deletionTimestamp"].is_null() || !state.store.in_namespace(name).is_empty();
     if waits {
         return;
     }
@@ -143,8 +149,14 @@ fn empty_crd(state: &mut State, address: &Address, now: Timestamp) {
 /// Lets a CRD go when it was waiting for the last object of its table.
 fn finish_crd(state: &mut State, table: &GroupResource, now: Timestamp) {
     let address = Address {
-        table: GroupResource { group: "apiextensions.k8s.io".to_owned(), resource: "customresourcedefinitions".to_owned() },
-        key: crate::store::Key { namespace: String::new(), name: format!("{}.{}", table.resource, table.group) },
+        table: GroupResource {
+            group: "apiextensions.k8s.io".to_owned(),
+            resource: "customresourcedefinitions".to_owned(),
+        },
+        key: crate::store::Key {
+            namespace: String::new(),
+            name: format!("{}.{}", table.resource, table.group),
+        },
     };
     let deleting = state.load(&address).is_some_and(|crd| !crd["metadata"]["deletionTimestamp"].is_null());
     if deleting && addresses(state, table).is_empty() {
@@ -165,7 +177,10 @@ fn lose_owner(state: &mut State, address: &Address, now: Timestamp) {
         return;
     }
     let references = object["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-    let dead: Vec<String> = references.filter(|r| !is_live(state, r)).filter_map(|r| Some(r["uid"].as_str()?.to_owned())).collect();
+    let dead: Vec<String> = references
+        .filter(|r| !is_live(state, r))
+        .filter_map(|r| Some(r["uid"].as_str()?.to_owned()))
+        .collect();
     change(state, address, |object| dead.iter().for_each(|uid| drop_owner(object, uid)));
 }
 

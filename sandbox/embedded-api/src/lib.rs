@@ -6,7 +6,8 @@
 //!
 //! Where it differs from a cluster on purpose: there is no kubelet, so a Pod that is deleted is gone at once; garbage
 //! collection and the emptying of namespaces happen within the request that causes them; a value of the wrong type is
-//! refused by the schema (422) and not by a decoder (400); `/openapi/v2` and protobuf are not served.
+//! refused by the schema (422) and not by a decoder (400); `/openapi/v2` is not
+//! served, and protobuf is only read (for `kubectl create` of a few kinds), never written.
 //!
 //! The way of a write: `request` (what is asked) → `verbs` (create, update, patch) → `verbs::admission` (prune, fill in,
 //! validate, note the owner) → `state` (store, and serve or allocate what follows) → `store` (revision, event) → `gc`.
@@ -20,6 +21,7 @@ mod kinds;
 mod negotiate;
 mod openapi;
 mod paths;
+mod protobuf;
 mod request;
 mod response;
 mod selector;

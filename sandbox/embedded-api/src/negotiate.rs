@@ -46,10 +46,20 @@ pub(crate) fn form(headers: &http::HeaderMap) -> Answer<Form> {
     if ranges.is_empty() {
         return Ok(Form::Plain);
     }
-    let known = |range: &Range<'_>| match (range.is_json(), range.parameter("as"), range.parameter("g"), range.parameter("v")) {
+    let known = |range: &Range<'_>| match (
+        range.is_json(),
+        range.parameter("as"),
+        range.parameter("g"),
+        range.parameter("v"),
+    ) {
         (true, None, _, _) => Some(Form::Plain),
         (true, Some("Table"), Some("meta.k8s.io"), Some("v1")) => Some(Form::Table),
-        (true, Some("PartialObjectMetadata" | "PartialObjectMetadataList"), Some("meta.k8s.io"), Some("v1")) => Some(Form::Metadata),
+        (
+            true,
+            Some("PartialObjectMetadata" | "PartialObjectMetadataList"),
+            Some("meta.k8s.io"),
+            Some("v1"),
+        ) => Some(Form::Metadata),
         _ => None,
     };
     ranges.iter().find_map(known).ok_or_else(|| Status::not_acceptable("application/json"))
@@ -85,7 +95,10 @@ mod tests {
     fn the_first_known_form_wins() {
         let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
         assert_eq!(form(&accept(table)).unwrap(), Form::Table);
-        assert_eq!(form(&accept("application/vnd.kubernetes.protobuf,application/json")).unwrap(), Form::Plain);
+        assert_eq!(
+            form(&accept("application/vnd.kubernetes.protobuf,application/json")).unwrap(),
+            Form::Plain
+        );
         let metadata = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
         assert_eq!(form(&accept(metadata)).unwrap(), Form::Metadata);
         assert_eq!(form(&accept("application/vnd.kubernetes.protobuf")).unwrap_err().code, 406);
@@ -94,7 +107,11 @@ mod tests {
 
     #[test]
     fn only_v2_gets_aggregated_discovery() {
-        let ask = |v: &str| accept(&format!("application/json;g=apidiscovery.k8s.io;v={v};as=APIGroupDiscoveryList,application/json"));
+        let ask = |v: &str| {
+            accept(&format!(
+                "application/json;g=apidiscovery.k8s.io;v={v};as=APIGroupDiscoveryList,application/json"
+            ))
+        };
         assert!(aggregated_discovery(&ask("v2")));
         assert!(!aggregated_discovery(&ask("v2beta1")));
     }

@@ -21,7 +21,10 @@ pub(crate) fn index(registry: &Registry) -> Value {
             let document = document(registry, group, version).unwrap_or_default().to_string();
             let digest = Sha256::digest(document.as_bytes());
             let hash: String = digest.iter().map(|byte| format!("{byte:02X}")).collect();
-            paths.insert(path.clone(), json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}));
+            paths.insert(
+                path.clone(),
+                json!({"serverRelativeURL": format!("/openapi/v3/{path}?hash={hash}")}),
+            );
         }
     }
     json!({"paths": paths})
@@ -80,10 +83,13 @@ fn operation(resource: &Resource, version: &Version, action: &str) -> Value {
     if writes {
         names.extend(["dryRun", "fieldManager", "fieldValidation"]);
     }
-    let parameter = |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
+    let parameter =
+        |name: &str| json!({"name": name, "in": "query", "schema": {"type": "string", "uniqueItems": true}});
     let mut parameters: Vec<Value> = names.into_iter().map(parameter).collect();
     if action == "patch" {
-        parameters.push(json!({"name": "force", "in": "query", "schema": {"type": "boolean", "uniqueItems": true}}));
+        parameters.push(
+            json!({"name": "force", "in": "query", "schema": {"type": "boolean", "uniqueItems": true}}),
+        );
     }
     let schema = json!({"$ref": format!("{COMPONENTS}{}", version.component)});
     let gvk = json!({"group": resource.group, "version": version.name, "kind": resource.kind});
@@ -108,7 +114,8 @@ fn add_schemas(schemas: &mut Map<String, Value>, resource: &Resource, version: &
         if schemas.contains_key(&name) {
             continue;
         }
-        let mut definition = builtin::definitions().get(&name).cloned().unwrap_or_else(|| json!({"type": "object"}));
+        let mut definition =
+            builtin::definitions().get(&name).cloned().unwrap_or_else(|| json!({"type": "object"}));
         point_to_components(&mut definition, &mut wanted);
         schemas.insert(name, definition);
     }
@@ -121,7 +128,10 @@ fn custom_schema(open_api: &Value) -> Value {
     let own = [
         ("apiVersion", text("APIVersion defines the versioned schema of this representation of an object.")),
         ("kind", text("Kind is a string value representing the REST resource this object represents.")),
-        ("metadata", json!({"description": "Standard object's metadata.", "$ref": format!("#/$defs/{META}.ObjectMeta")})),
+        (
+            "metadata",
+            json!({"description": "Standard object's metadata.", "$ref": format!("#/$defs/{META}.ObjectMeta")}),
+        ),
     ];
     for (field, value) in own {
         schema["properties"][field] = value;
@@ -134,7 +144,11 @@ fn point_to_components(schema: &mut Value, wanted: &mut BTreeSet<String>) {
     match schema {
         Value::Array(items) => items.iter_mut().for_each(|item| point_to_components(item, wanted)),
         Value::Object(map) => {
-            let target = map.get("$ref").and_then(Value::as_str).and_then(|r| r.strip_prefix("#/$defs/")).map(str::to_owned);
+            let target = map
+                .get("$ref")
+                .and_then(Value::as_str)
+                .and_then(|r| r.strip_prefix("#/$defs/"))
+                .map(str::to_owned);
             if let Some(name) = target {
                 let reference = json!({"$ref": format!("{COMPONENTS}{name}")});
                 map.remove("$ref");
@@ -163,7 +177,9 @@ mod tests {
             let document = document(&registry, group, versions[0]).unwrap();
             let schemas = document["components"]["schemas"].as_object().unwrap();
             for reference in references(&document) {
-                let name = reference.strip_prefix(COMPONENTS).unwrap_or_else(|| panic!("{reference} leads out of the document"));
+                let name = reference
+                    .strip_prefix(COMPONENTS)
+                    .unwrap_or_else(|| panic!("{reference} leads out of the document"));
                 assert!(schemas.contains_key(name), "{group}: {name}");
             }
         }

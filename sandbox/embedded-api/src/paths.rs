@@ -19,7 +19,9 @@ pub(crate) fn is_public(path: &str) -> bool {
 }
 
 fn is_health(path: &str) -> bool {
-    ["/healthz", "/livez", "/readyz"].iter().any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
+    ["/healthz", "/livez", "/readyz"]
+        .iter()
+        .any(|p| path.strip_prefix(p).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
 }
 
 pub(crate) fn answer(shared: &Arc<Shared>, info: &RequestInfo, headers: &HeaderMap) -> Answer<Response> {
@@ -54,7 +56,9 @@ pub(crate) fn answer(shared: &Arc<Shared>, info: &RequestInfo, headers: &HeaderM
         ["openapi", "v3"] => openapi::index(registry),
         ["openapi", "v3", "api", version] => openapi::document(registry, "", version)?,
         ["openapi", "v3", "apis", group, version] => openapi::document(registry, group, version)?,
-        [] => serde_json::json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}),
+        [] => {
+            serde_json::json!({"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]})
+        }
         ["metrics" | "logs" | "debug" | "swagger-2.0.0.pb-v1", ..] => {
             return Err(Status::not_implemented(&format!("the path {path}")));
         }

@@ -235,7 +235,9 @@ fn boolean(key: &str, value: &str) -> Answer<bool> {
     match value {
         "" | "true" | "1" | "True" | "TRUE" | "t" => Ok(true),
         "false" | "0" | "False" | "FALSE" | "f" => Ok(false),
-        _ => Err(Status::bad_request(format!("query parameter {key}={value:?} is not a boolean: use true or false"))),
+        _ => Err(Status::bad_request(format!(
+            "query parameter {key}={value:?} is not a boolean: use true or false"
+        ))),
     }
 }
 
@@ -243,7 +245,9 @@ fn number<T: std::str::FromStr>(key: &str, value: &str) -> Answer<Option<T>> {
     if value.is_empty() {
         return Ok(None);
     }
-    let parsed = value.parse().map_err(|_| Status::bad_request(format!("query parameter {key}={value:?} is not a number")))?;
+    let parsed = value
+        .parse()
+        .map_err(|_| Status::bad_request(format!("query parameter {key}={value:?} is not a number")))?;
     Ok(Some(parsed))
 }
 
@@ -251,15 +255,19 @@ fn resource_version(value: &str) -> Answer<Option<u64>> {
     if value.is_empty() {
         return Ok(None);
     }
-    let parsed = value
-        .parse()
-        .map_err(|_| Status::bad_request(format!("resourceVersion: Invalid value: {value:?}: strconv.ParseUint: parsing {value:?}: invalid syntax")))?;
+    let parsed = value.parse().map_err(|_| {
+        Status::bad_request(format!(
+            "resourceVersion: Invalid value: {value:?}: strconv.ParseUint: parsing {value:?}: invalid syntax"
+        ))
+    })?;
     Ok(Some(parsed))
 }
 
 fn field_manager(value: String) -> Answer<Option<String>> {
     if value.chars().count() > 128 {
-        return Err(Status::bad_request(format!("fieldManager: Too long: {value:?} may not be more than 128 bytes")));
+        return Err(Status::bad_request(format!(
+            "fieldManager: Too long: {value:?} may not be more than 128 bytes"
+        )));
     }
     Ok((!value.is_empty()).then_some(value))
 }
@@ -268,7 +276,9 @@ pub(crate) fn dry_run(value: &str) -> Answer<bool> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(Status::bad_request(format!("dryRun: Unsupported value: {other:?}: supported values: \"All\""))),
+        other => Err(Status::bad_request(format!(
+            "dryRun: Unsupported value: {other:?}: supported values: \"All\""
+        ))),
     }
 }
 
@@ -289,7 +299,10 @@ fn percent_decode(text: &str) -> String {
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;
     while i < bytes.len() {
-        let hex = bytes.get(i + 1..i + 3).and_then(|h| std::str::from_utf8(h).ok()).and_then(|h| u8::from_str_radix(h, 16).ok());
+        let hex = bytes
+            .get(i + 1..i + 3)
+            .and_then(|h| std::str::from_utf8(h).ok())
+            .and_then(|h| u8::from_str_radix(h, 16).ok());
         match (bytes[i], hex) {
             (b'%', Some(byte)) => {
                 out.push(byte);
@@ -319,16 +332,25 @@ mod tests {
         assert_eq!((it.group.as_str(), it.resource.as_str()), ("kosmos.io", "clusters"));
         assert_eq!((it.name.as_deref(), it.subresource.as_deref()), (Some("c1"), Some("status")));
         let it = info("GET", "/api/v1/namespaces/n/pods/p", "");
-        assert_eq!((it.namespace.as_deref(), it.resource.as_str(), it.name.as_deref()), (Some("n"), "pods", Some("p")));
+        assert_eq!(
+            (it.namespace.as_deref(), it.resource.as_str(), it.name.as_deref()),
+            (Some("n"), "pods", Some("p"))
+        );
         let it = info("PUT", "/api/v1/namespaces/n/status", "");
-        assert_eq!((it.resource.as_str(), it.name.as_deref(), it.subresource.as_deref()), ("namespaces", Some("n"), Some("status")));
+        assert_eq!(
+            (it.resource.as_str(), it.name.as_deref(), it.subresource.as_deref()),
+            ("namespaces", Some("n"), Some("status"))
+        );
         assert_eq!(info("DELETE", "/api/v1/namespaces/n", "").verb, Verb::Delete);
         assert!(!info("GET", "/version", "").is_resource());
     }
 
     #[test]
     fn kube_rs_writes_queries_that_begin_with_an_ampersand() {
-        let options = Options::parse("&watch=true&timeoutSeconds=290&fieldSelector=metadata.name%3Dk1&resourceVersion=7").unwrap();
+        let options = Options::parse(
+            "&watch=true&timeoutSeconds=290&fieldSelector=metadata.name%3Dk1&resourceVersion=7",
+        )
+        .unwrap();
         assert!(options.watch);
         assert_eq!(options.timeout_seconds, Some(290));
         assert_eq!(options.field_selector.as_deref(), Some("metadata.name=k1"));

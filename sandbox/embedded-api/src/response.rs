@@ -14,7 +14,8 @@ pub type Response = http::Response<Body>;
 
 fn build(code: u16, content_type: &'static str, body: Body) -> Response {
     let mut response = http::Response::new(body);
-    *response.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() =
+        http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     response
@@ -37,7 +38,9 @@ pub(crate) fn status(status: &Status) -> Response {
     json(status.code, encode(&status.to_value()))
 }
 
-pub(crate) fn stream(body: impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static) -> Response {
+pub(crate) fn stream(
+    body: impl Stream<Item = Result<Bytes, std::convert::Infallible>> + Send + 'static,
+) -> Response {
     build(200, "application/json", Body::from_stream(body))
 }
 

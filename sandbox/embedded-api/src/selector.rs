@@ -26,7 +26,9 @@ impl LabelSelector {
             let term = term.trim();
             if !term.is_empty() {
                 requirements.push(requirement(term).map_err(|why| {
-                    Status::bad_request(format!("unable to parse requirement {term:?} of labelSelector {text:?}: {why}"))
+                    Status::bad_request(format!(
+                        "unable to parse requirement {term:?} of labelSelector {text:?}: {why}"
+                    ))
                 })?);
             }
         }
@@ -88,7 +90,11 @@ fn requirement(term: &str) -> Result<Requirement, String> {
         if let Some((key, value)) = term.split_once(operator) {
             let bound = value.trim().parse().map_err(|_| format!("{value:?} is not an integer"))?;
             let key = label_key(key)?;
-            return Ok(if greater { Requirement::Greater(key, bound) } else { Requirement::Less(key, bound) });
+            return Ok(if greater {
+                Requirement::Greater(key, bound)
+            } else {
+                Requirement::Less(key, bound)
+            });
         }
     }
     Ok(Requirement::Exists(label_key(term)?))
@@ -144,7 +150,9 @@ impl FieldSelector {
                 .into_iter()
                 .find_map(|(op, negated)| term.split_once(op).map(|(path, value)| (path, value, negated)));
             let Some((path, value, negated)) = found else {
-                return Err(Status::bad_request(format!("invalid selector: {text:?}; can't understand {term:?}")));
+                return Err(Status::bad_request(format!(
+                    "invalid selector: {text:?}; can't understand {term:?}"
+                )));
             };
             if !selectable(path) {
                 return Err(Status::bad_request(format!("field label not supported: {path}")));
@@ -197,7 +205,10 @@ mod tests {
     use super::*;
 
     fn labels() -> BTreeMap<String, String> {
-        [("app", "db"), ("tier", "gold"), ("weight", "7")].into_iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+        [("app", "db"), ("tier", "gold"), ("weight", "7")]
+            .into_iter()
+            .map(|(k, v)| (k.to_owned(), v.to_owned()))
+            .collect()
     }
 
     #[test]
@@ -244,6 +255,13 @@ mod tests {
         assert!(!selector.matches(object("b", Some("n2"))));
         let error = FieldSelector::parse("spec.x=1", &known).unwrap_err();
         assert_eq!(error.message, "field label not supported: spec.x");
-        assert_eq!(FieldSelector::parse("spec.nodeName=a\\,b", &known).unwrap(), FieldSelector(vec![FieldTerm { path: "spec.nodeName".into(), value: "a,b".into(), negated: false }]));
+        assert_eq!(
+            FieldSelector::parse("spec.nodeName=a\\,b", &known).unwrap(),
+            FieldSelector(vec![FieldTerm {
+                path: "spec.nodeName".into(),
+                value: "a,b".into(),
+                negated: false
+            }])
+        );
     }
 }

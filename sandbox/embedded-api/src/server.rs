@@ -127,11 +127,21 @@ impl Shared {
     }
 
     /// Answers a request of a user who is known already, or still has to show a token.
-    pub(crate) fn answer(self: &Arc<Self>, head: &http::request::Parts, body: &Bytes, user: Option<User>) -> Response {
+    pub(crate) fn answer(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: &Bytes,
+        user: Option<User>,
+    ) -> Response {
         self.try_answer(head, body, user).unwrap_or_else(|status| response::status(&status))
     }
 
-    fn try_answer(self: &Arc<Self>, head: &http::request::Parts, body: &Bytes, user: Option<User>) -> Answer<Response> {
+    fn try_answer(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: &Bytes,
+        user: Option<User>,
+    ) -> Answer<Response> {
         let options = Options::parse(head.uri.query().unwrap_or(""))?;
         let info = RequestInfo::parse(&head.method, head.uri.path(), &options)?;
         if paths::is_public(&info.path) {
@@ -141,10 +151,20 @@ impl Shared {
         if !self.allows(&user, &info) {
             return Err(auth::refusal(&user, &info));
         }
-        if info.is_resource() { self.resource(head, body, &info, &options) } else { paths::answer(self, &info, &head.headers) }
+        if info.is_resource() {
+            self.resource(head, body, &info, &options)
+        } else {
+            paths::answer(self, &info, &head.headers)
+        }
     }
 
-    fn resource(self: &Arc<Self>, head: &http::request::Parts, body: &Bytes, info: &RequestInfo, options: &Options) -> Answer<Response> {
+    fn resource(
+        self: &Arc<Self>,
+        head: &http::request::Parts,
+        body: &Bytes,
+        info: &RequestInfo,
+        options: &Options,
+    ) -> Answer<Response> {
         let form = negotiate::form(&head.headers)?;
         let mut state = self.lock();
         let resource = state.registry.find(&info.group, &info.version, &info.resource)?;
@@ -161,8 +181,16 @@ impl Shared {
                 drop(state);
                 Ok(response::json(200, view.list(&page.metadata(), &page.items, call.now)))
             }
-            Verb::Create => written(&view, verbs::create::create(&call, &mut state, decode::object(&media_type, body)?)?, &call),
-            Verb::Update => written(&view, verbs::update::update(&call, &mut state, decode::object(&media_type, body)?)?, &call),
+            Verb::Create => written(
+                &view,
+                verbs::create::create(&call, &mut state, decode::object(&media_type, body)?)?,
+                &call,
+            ),
+            Verb::Update => written(
+                &view,
+                verbs::update::update(&call, &mut state, decode::object(&media_type, body)?)?,
+                &call,
+            ),
             Verb::Patch => written(&view, verbs::patch::patch(&call, &mut state, &media_type, body)?, &call),
             Verb::Delete | Verb::DeleteCollection => delete(&call, &mut state, &view, &media_type, body),
         }
@@ -184,7 +212,13 @@ fn written(view: &View, written: Written, call: &Call<'_>) -> Answer<Response> {
     Ok(response::with_warnings(response::json(code, body), &written.warnings))
 }
 
-fn delete(call: &Call<'_>, state: &mut State, view: &View, media_type: &str, body: &Bytes) -> Answer<Response> {
+fn delete(
+    call: &Call<'_>,
+    state: &mut State,
+    view: &View,
+    media_type: &str,
+    body: &Bytes,
+) -> Answer<Response> {
     let sent = if body.is_empty() { Value::Null } else { decode::object(media_type, body)?.value };
     let options = verbs::delete::DeleteOptions::read(call, &sent)?;
     if call.info.verb == Verb::Delete {

@@ -52,7 +52,11 @@ impl Server {
         let mut tasks = JoinSet::new();
         for listener in listeners {
             let listener = self.adopt(listener)?;
-            tasks.spawn(accept(listener, TlsAcceptor::from(Arc::clone(&self.identity.config)), self.service()));
+            tasks.spawn(accept(
+                listener,
+                TlsAcceptor::from(Arc::clone(&self.identity.config)),
+                self.service(),
+            ));
         }
         let mut closing = self.shared.closing.subscribe();
         tokio::select! {
@@ -109,7 +113,8 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, service: ApiServic
     };
     let mut closing = service.shared.closing.subscribe();
     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
-    let connection = builder.serve_connection(TokioIo::new(stream), hyper_util::service::TowerToHyperService::new(service));
+    let connection = builder
+        .serve_connection(TokioIo::new(stream), hyper_util::service::TowerToHyperService::new(service));
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -12,7 +12,9 @@ const NODE_PORTS: std::ops::RangeInclusive<u16> = 30000..=32767;
 
 /// A CIDR for service addresses that cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("service CIDR {0:?} is not an address and a prefix length, such as 10.96.0.0/12 (at most one for each IP family)")]
+#[error(
+    "service CIDR {0:?} is not an address and a prefix length, such as 10.96.0.0/12 (at most one for each IP family)"
+)]
 pub struct BadServiceCidr(String);
 
 /// A range of service addresses.
@@ -152,7 +154,8 @@ impl Allocations {
             message: format!("Invalid value: {}: {why}", json!(asked)),
             field: "spec.clusterIPs".to_owned(),
         };
-        let parsed: IpAddr = ip.parse().map_err(|_| refused(format!("{ip:?} must be a valid IP address, or None")))?;
+        let parsed: IpAddr =
+            ip.parse().map_err(|_| refused(format!("{ip:?} must be a valid IP address, or None")))?;
         let same_family = self.cidrs.iter().filter(|c| c.base.is_ipv4() == parsed.is_ipv4());
         let Some(range) = same_family.clone().next().or(self.cidrs.first()) else {
             return Err(refused("no service CIDR is configured for this cluster".to_owned()));
@@ -165,7 +168,9 @@ impl Allocations {
             )));
         }
         match self.addresses.get(&parsed) {
-            Some(owner) if owner != uid => Err(refused(format!("failed to allocate IP {ip}: provided IP is already allocated"))),
+            Some(owner) if owner != uid => {
+                Err(refused(format!("failed to allocate IP {ip}: provided IP is already allocated")))
+            }
             _ => Ok(()),
         }
     }
@@ -187,8 +192,14 @@ impl Allocations {
             chosen.extend(missing);
         }
         if policy == "RequireDualStack" && chosen.len() < 2 {
-            let message = "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services".to_owned();
-            return Err(Cause { reason: "FieldValueInvalid".to_owned(), message, field: "spec.ipFamilyPolicy".to_owned() });
+            let message =
+                "Invalid value: \"RequireDualStack\": this cluster is not configured for dual-stack services"
+                    .to_owned();
+            return Err(Cause {
+                reason: "FieldValueInvalid".to_owned(),
+                message,
+                field: "spec.ipFamilyPolicy".to_owned(),
+            });
         }
         Ok(chosen)
     }
@@ -212,7 +223,8 @@ impl Allocations {
                 self.check_node_port(i, asked, &uid)?;
                 continue;
             }
-            let free = NODE_PORTS.into_iter().find(|p| !self.node_ports.contains_key(p) && !given.contains(p));
+            let free =
+                NODE_PORTS.into_iter().find(|p| !self.node_ports.contains_key(p) && !given.contains(p));
             let free = free.ok_or_else(|| bad_node_port(i, 0, "range 30000-32767 is full"))?;
             given.push(free);
             port["nodePort"] = json!(free);
@@ -222,7 +234,11 @@ impl Allocations {
 
     fn check_node_port(&self, i: usize, asked: u16, uid: &str) -> Result<(), Cause> {
         if !NODE_PORTS.contains(&asked) {
-            return Err(bad_node_port(i, asked, "provided port is not in the valid range. The range of valid ports is 30000-32767"));
+            return Err(bad_node_port(
+                i,
+                asked,
+                "provided port is not in the valid range. The range of valid ports is 30000-32767",
+            ));
         }
         match self.node_ports.get(&asked) {
             Some(owner) if owner != uid => Err(bad_node_port(i, asked, "provided port is already allocated")),
@@ -250,7 +266,8 @@ fn node_port(port: &Value) -> Option<u16> {
 /// The addresses a Service names, whichever of the two fields it uses.
 fn cluster_ips(service: &Value) -> Vec<String> {
     let list = service["spec"]["clusterIPs"].as_array().into_iter().flatten();
-    let mut ips: Vec<String> = list.filter_map(|ip| ip.as_str().map(str::to_owned)).filter(|ip| !ip.is_empty()).collect();
+    let mut ips: Vec<String> =
+        list.filter_map(|ip| ip.as_str().map(str::to_owned)).filter(|ip| !ip.is_empty()).collect();
     if let Some(single) = service["spec"]["clusterIP"].as_str().filter(|ip| !ip.is_empty())
         && ips.is_empty()
     {
@@ -326,7 +343,11 @@ mod tests {
     #[test]
     fn an_address_out_of_range_is_refused_in_the_words_detectors_know() {
         let causes = allocations().complete(&mut service(json!({"clusterIP": "1.1.1.1"})), None).unwrap_err();
-        assert!(causes[0].message.ends_with("provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/12"));
+        assert!(
+            causes[0]
+                .message
+                .ends_with("provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/12")
+        );
     }
 
     #[test]

@@ -90,7 +90,22 @@ impl State {
         // Version 4 and the variant of RFC 9562, so that it reads as the random uid it stands for.
         format!(
             "{:02x}{:02x}{:02x}{:02x}-{:02x}{:02x}-4{:x}{:02x}-{:02x}{:02x}-{:02x}{:02x}{:02x}{:02x}{:02x}{:02x}",
-            h[0], h[1], h[2], h[3], h[4], h[5], h[6] & 0x0f, h[7], (h[8] & 0x3f) | 0x80, h[9], h[10], h[11], h[12], h[13], h[14], h[15]
+            h[0],
+            h[1],
+            h[2],
+            h[3],
+            h[4],
+            h[5],
+            h[6] & 0x0f,
+            h[7],
+            (h[8] & 0x3f) | 0x80,
+            h[9],
+            h[10],
+            h[11],
+            h[12],
+            h[13],
+            h[14],
+            h[15]
         )
     }
 
@@ -112,21 +127,26 @@ impl State {
         if namespace["metadata"]["deletionTimestamp"].is_null() {
             return Ok(());
         }
-        let why = format!("unable to create new content in namespace {} because it is being terminated", key.namespace);
+        let why = format!(
+            "unable to create new content in namespace {} because it is being terminated",
+            key.namespace
+        );
         Err(Status::forbidden(resource.subject(&key.name), &why))
     }
 
     /// The objects that every cluster begins with.
     pub(crate) fn populate(&mut self, service_cidrs: &[String], now: Timestamp) {
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
-            let mut namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": self.birth(name, now)});
+            let mut namespace =
+                json!({"apiVersion": "v1", "kind": "Namespace", "metadata": self.birth(name, now)});
             Strategy::Namespace.prepare(&mut namespace, None);
             let address = namespace_address(name);
             if let Some(resource) = self.resource_of(&address) {
                 self.commit(&resource, &address.key, namespace);
             }
         }
-        let table = GroupResource { group: "networking.k8s.io".to_owned(), resource: "servicecidrs".to_owned() };
+        let table =
+            GroupResource { group: "networking.k8s.io".to_owned(), resource: "servicecidrs".to_owned() };
         if let (Some(resource), false) = (self.registry.get(&table).cloned(), service_cidrs.is_empty()) {
             let object = json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR", "metadata": self.birth("kubernetes", now),

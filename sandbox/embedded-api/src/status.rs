@@ -53,7 +53,11 @@ pub(crate) struct Subject<'a> {
 impl Subject<'_> {
     /// `clusters.kosmos.io`, or `pods` for the core group.
     fn qualified(&self) -> String {
-        if self.group.is_empty() { self.resource.to_owned() } else { format!("{}.{}", self.resource, self.group) }
+        if self.group.is_empty() {
+            self.resource.to_owned()
+        } else {
+            format!("{}.{}", self.resource, self.group)
+        }
     }
 }
 
@@ -164,8 +168,9 @@ impl Status {
     /// 415: the body is of a type that this verb does not take.
     #[must_use]
     pub(crate) fn unsupported_media_type(offered: &str) -> Self {
-        let message =
-            format!("the body of the request was in an unknown format - accepted media types include: {offered}");
+        let message = format!(
+            "the body of the request was in an unknown format - accepted media types include: {offered}"
+        );
         Self::new(415, "UnsupportedMediaType", message)
     }
 
@@ -192,7 +197,9 @@ impl Status {
     /// 501: known to Kubernetes, not served here. The message says what.
     #[must_use]
     pub(crate) fn not_implemented(what: &str) -> Self {
-        let message = format!("{what} is not served by the embedded API server; it serves what `kubectl api-resources` lists");
+        let message = format!(
+            "{what} is not served by the embedded API server; it serves what `kubectl api-resources` lists"
+        );
         Self::new(501, "NotImplemented", message)
     }
 
@@ -200,7 +207,12 @@ impl Status {
     #[must_use]
     pub(crate) fn to_value(&self) -> Value {
         let mut details = serde_json::Map::new();
-        let words = [("name", &self.details.name), ("group", &self.details.group), ("kind", &self.details.kind), ("uid", &self.details.uid)];
+        let words = [
+            ("name", &self.details.name),
+            ("group", &self.details.group),
+            ("kind", &self.details.kind),
+            ("uid", &self.details.uid),
+        ];
         for (key, word) in words {
             if !word.is_empty() {
                 details.insert(key.to_owned(), json!(word));
@@ -260,7 +272,11 @@ mod tests {
 
     #[test]
     fn several_causes_stand_in_brackets() {
-        let cause = |field: &str| Cause { reason: "FieldValueRequired".into(), message: "Required value".into(), field: field.into() };
+        let cause = |field: &str| Cause {
+            reason: "FieldValueRequired".into(),
+            message: "Required value".into(),
+            field: field.into(),
+        };
         let subject = Subject { group: "", resource: "Service", name: "s" };
         let one = Status::invalid(subject, vec![cause("spec")]);
         assert_eq!(one.message, "Service \"s\" is invalid: spec: Required value");

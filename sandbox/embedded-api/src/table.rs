@@ -29,7 +29,12 @@ pub(crate) struct View {
 }
 
 impl View {
-    pub(crate) fn new(resource: Arc<Resource>, version: &str, form: Form, include: Option<&str>) -> Answer<Self> {
+    pub(crate) fn new(
+        resource: Arc<Resource>,
+        version: &str,
+        form: Form,
+        include: Option<&str>,
+    ) -> Answer<Self> {
         let include = match include {
             None | Some("Metadata") => Include::Metadata,
             Some("None") => Include::Nothing,
@@ -81,7 +86,12 @@ impl View {
             _ => (self.resource.list_kind.clone(), self.resource.api_version(&self.version)),
         };
         // Written piece by piece: the items are encoded already.
-        let mut out = format!("{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[", json!(kind), json!(api_version)).into_bytes();
+        let mut out = format!(
+            "{{\"kind\":{},\"apiVersion\":{},\"metadata\":{metadata},\"items\":[",
+            json!(kind),
+            json!(api_version)
+        )
+        .into_bytes();
         for (i, item) in items.iter().enumerate() {
             if i > 0 {
                 out.push(b',');
@@ -100,7 +110,9 @@ impl View {
         }
         match self.form {
             Form::Table => self.table(metadata, Vec::new()),
-            Form::Metadata => json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}),
+            Form::Metadata => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
             Form::Plain => {
                 json!({"kind": self.resource.kind, "apiVersion": self.resource.api_version(&self.version), "metadata": metadata})
             }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio_rustls::rustls::{self, ServerConfig};
 
@@ -48,7 +51,8 @@ impl Identity {
         let certificate = params.signed_by(&key, &ca).map_err(wrong)?;
         let chain = vec![certificate.der().clone()];
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = server_config(chain, key).map_err(|source| TlsError::Rustls { name: name.to_owned(), source })?;
+        let config =
+            server_config(chain, key).map_err(|source| TlsError::Rustls { name: name.to_owned(), source })?;
         Ok(Self { ca_pem, config: Arc::new(config) })
     }
 }
@@ -58,7 +62,8 @@ fn authority(name: &str) -> Result<(Issuer<'static, KeyPair>, String), rcgen::Er
     let mut params = CertificateParams::new(Vec::new())?;
     params.distinguished_name.push(DnType::CommonName, format!("{name} CA"));
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.key_usages =
+        vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
     let pem = params.self_signed(&key)?.pem();
     Ok((Issuer::new(params, key), pem))
 }
@@ -82,7 +87,8 @@ mod tests {
 
     #[test]
     fn an_identity_is_made_for_names_and_addresses() {
-        let identity = Identity::generate("east", &["localhost".into(), "127.0.0.1".into(), "fd00::1".into()]).unwrap();
+        let identity =
+            Identity::generate("east", &["localhost".into(), "127.0.0.1".into(), "fd00::1".into()]).unwrap();
         assert!(identity.ca_pem.starts_with("-----BEGIN CERTIFICATE-----"));
     }
 

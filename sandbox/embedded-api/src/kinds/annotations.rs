@@ -102,7 +102,11 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
     ("io.k8s.api.core.v1.ContainerPort", "protocol", &["SCTP", "TCP", "UDP"]),
     ("io.k8s.api.core.v1.ServiceSpec", "type", &["ClusterIP", "ExternalName", "LoadBalancer", "NodePort"]),
     ("io.k8s.api.core.v1.ServiceSpec", "sessionAffinity", &["ClientIP", "None"]),
-    ("io.k8s.api.core.v1.ServiceSpec", "ipFamilyPolicy", &["PreferDualStack", "RequireDualStack", "SingleStack"]),
+    (
+        "io.k8s.api.core.v1.ServiceSpec",
+        "ipFamilyPolicy",
+        &["PreferDualStack", "RequireDualStack", "SingleStack"],
+    ),
     ("io.k8s.api.core.v1.PodSpec", "restartPolicy", &["Always", "Never", "OnFailure"]),
     ("io.k8s.api.discovery.v1.EndpointSlice", "addressType", &["FQDN", "IPv4", "IPv6"]),
 ];
@@ -111,19 +115,26 @@ const ENUMS: &[(&str, &str, &[&str])] = &[
 pub(crate) fn complete(definitions: &mut Map<String, Value>) {
     for (definition, field, keys) in LIST_MAPS {
         let merge_key = keys[0];
-        annotate(definitions, definition, field, &[
-            ("x-kubernetes-list-type", json!("map")),
-            ("x-kubernetes-list-map-keys", json!(keys)),
-            ("x-kubernetes-patch-strategy", json!("merge")),
-            ("x-kubernetes-patch-merge-key", json!(merge_key)),
-        ]);
+        annotate(
+            definitions,
+            definition,
+            field,
+            &[
+                ("x-kubernetes-list-type", json!("map")),
+                ("x-kubernetes-list-map-keys", json!(keys)),
+                ("x-kubernetes-patch-strategy", json!("merge")),
+                ("x-kubernetes-patch-merge-key", json!(merge_key)),
+            ],
+        );
     }
     for (definition, field) in SETS {
-        let words = [("x-kubernetes-list-type", json!("set")), ("x-kubernetes-patch-strategy", json!("merge"))];
+        let words =
+            [("x-kubernetes-list-type", json!("set")), ("x-kubernetes-patch-strategy", json!("merge"))];
         annotate(definitions, definition, field, &words);
     }
     for (definition, field, key) in MERGED_ATOMICS {
-        let words = [("x-kubernetes-patch-strategy", json!("merge")), ("x-kubernetes-patch-merge-key", json!(key))];
+        let words =
+            [("x-kubernetes-patch-strategy", json!("merge")), ("x-kubernetes-patch-merge-key", json!(key))];
         annotate(definitions, definition, field, &words);
     }
     for (definition, field) in ATOMIC_FIELDS {

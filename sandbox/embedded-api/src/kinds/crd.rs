@@ -53,7 +53,9 @@ pub(crate) fn resource(crd: &Value) -> Result<Resource, Vec<Cause>> {
         match compile(version, &group, &kind) {
             Ok(compiled) if version["served"] == true => served.push(compiled),
             Ok(_) => {}
-            Err(errors) => causes.extend(errors.into_iter().map(|e| within(&format!("spec.versions[{i}]"), e))),
+            Err(errors) => {
+                causes.extend(errors.into_iter().map(|e| within(&format!("spec.versions[{i}]"), e)))
+            }
         }
     }
     if !causes.is_empty() {
@@ -102,7 +104,8 @@ fn shape_errors(crd: &Value) -> Vec<Cause> {
     let (spec, mut causes) = (&crd["spec"], Vec::new());
     let expected = format!("{}.{}", text(&spec["names"]["plural"]), text(&spec["group"]));
     if crd["metadata"]["name"] != expected.as_str() {
-        let message = format!("Invalid value: {}: must be spec.names.plural+\".\"+spec.group", crd["metadata"]["name"]);
+        let message =
+            format!("Invalid value: {}: must be spec.names.plural+\".\"+spec.group", crd["metadata"]["name"]);
         causes.push(invalid("metadata.name", message));
     }
     if versions(crd).filter(|v| v["storage"] == true).count() != 1 {
@@ -126,8 +129,9 @@ fn compile(version: &Value, group: &str, kind: &str) -> Result<Version, Vec<Caus
         let message = "Required value: schemas are required".to_owned();
         return Err(vec![Cause { reason: "FieldValueRequired".to_owned(), message, field }]);
     }
-    let schema = Schema::compile(open_api)
-        .map_err(|e| vec![invalid(&format!("schema.openAPIV3Schema{}", e.path), format!("Invalid value: {}", e.message))])?;
+    let schema = Schema::compile(open_api).map_err(|e| {
+        vec![invalid(&format!("schema.openAPIV3Schema{}", e.path), format!("Invalid value: {}", e.message))]
+    })?;
     let status_subresource = version["subresources"]["status"].is_object();
     let name = text(&version["name"]);
     Ok(Version {
@@ -156,8 +160,12 @@ fn columns(version: &Value) -> Result<Vec<PrinterColumn>, Vec<Cause>> {
 
 fn printer_column(i: usize, column: &Value) -> Result<PrinterColumn, Cause> {
     let json_path = text(&column["jsonPath"]);
-    let path = Path::parse(&json_path)
-        .map_err(|why| invalid(&format!("additionalPrinterColumns[{i}].jsonPath"), format!("Invalid value: {json_path:?}: {why}")))?;
+    let path = Path::parse(&json_path).map_err(|why| {
+        invalid(
+            &format!("additionalPrinterColumns[{i}].jsonPath"),
+            format!("Invalid value: {json_path:?}: {why}"),
+        )
+    })?;
     Ok(PrinterColumn {
         name: text(&column["name"]),
         kind: text(&column["type"]),
@@ -218,7 +226,15 @@ mod tests {
         crd["spec"]["versions"][0]["schema"] = json!({});
         let Err(causes) = resource(&crd) else { panic!("accepted") };
         let fields: Vec<&str> = causes.iter().map(|c| c.field.as_str()).collect();
-        assert_eq!(fields, ["metadata.name", "spec.versions", "spec.conversion.strategy", "spec.versions[0].schema.openAPIV3Schema"]);
+        assert_eq!(
+            fields,
+            [
+                "metadata.name",
+                "spec.versions",
+                "spec.conversion.strategy",
+                "spec.versions[0].schema.openAPIV3Schema"
+            ]
+        );
     }
 
     #[test]

@@ -40,7 +40,10 @@ mod tests {
         let new = json!({"regarding": {"name": "a"}, "note": "n", "reportingController": "c", "deprecatedCount": 2, "reason": "R"});
         let mut event = new.clone();
         to_core(&mut event);
-        assert_eq!(event, json!({"involvedObject": {"name": "a"}, "message": "n", "reportingComponent": "c", "count": 2, "reason": "R"}));
+        assert_eq!(
+            event,
+            json!({"involvedObject": {"name": "a"}, "message": "n", "reportingComponent": "c", "count": 2, "reason": "R"})
+        );
         from_core(&mut event);
         assert_eq!(event, new);
     }

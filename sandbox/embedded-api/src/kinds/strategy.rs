@@ -110,7 +110,9 @@ fn prepare_pod(new: &mut Value, old: Option<&Value>) {
 /// `stringData` is for writing only: it ends in `data`, encoded.
 fn encode_string_data(secret: &mut Value) {
     use base64::Engine as _;
-    let Some(Value::Object(plain)) = secret.as_object_mut().and_then(|s| s.remove("stringData")) else { return };
+    let Some(Value::Object(plain)) = secret.as_object_mut().and_then(|s| s.remove("stringData")) else {
+        return;
+    };
     for (key, value) in plain {
         if let Value::String(text) = value {
             secret["data"][key] = json!(base64::engine::general_purpose::STANDARD.encode(text));
@@ -144,15 +146,27 @@ fn unchanged(new: &Value, old: &Value, field: &str) -> Option<Cause> {
 fn fixed_once_set(new: &Value, old: &Value, field: &str) -> Option<Cause> {
     let (before, after) = (&old["spec"][field], &new["spec"][field]);
     let set = before.as_str().is_some_and(|s| !s.is_empty());
-    (set && before != after).then(|| immutable(&format!("spec.{field}"), after, "may not be changed once it is set"))
+    (set && before != after)
+        .then(|| immutable(&format!("spec.{field}"), after, "may not be changed once it is set"))
 }
 
 fn crd_changes(new: &Value, old: &Value) -> Vec<Cause> {
-    let paths = [("spec.group", "/spec/group"), ("spec.names.plural", "/spec/names/plural"), ("spec.names.kind", "/spec/names/kind"), ("spec.scope", "/spec/scope")];
+    let paths = [
+        ("spec.group", "/spec/group"),
+        ("spec.names.plural", "/spec/names/plural"),
+        ("spec.names.kind", "/spec/names/kind"),
+        ("spec.scope", "/spec/scope"),
+    ];
     let null = Value::Null;
     let changed = |pointer: &str| old.pointer(pointer) != new.pointer(pointer);
-    let cause = |field: &str, pointer: &str| immutable(field, new.pointer(pointer).unwrap_or(&null), "field is immutable");
-    paths.into_iter().filter(|(_, pointer)| changed(pointer)).map(|(field, pointer)| cause(field, pointer)).collect()
+    let cause = |field: &str, pointer: &str| {
+        immutable(field, new.pointer(pointer).unwrap_or(&null), "field is immutable")
+    };
+    paths
+        .into_iter()
+        .filter(|(_, pointer)| changed(pointer))
+        .map(|(field, pointer)| cause(field, pointer))
+        .collect()
 }
 
 /// An `Invalid value` for a field that may not change.
@@ -178,7 +192,8 @@ mod tests {
     #[test]
     fn an_immutable_config_map_stays() {
         let old = json!({"immutable": true, "data": {"a": "1"}});
-        let causes = Strategy::ConfigMap.forbidden_changes(&json!({"immutable": true, "data": {"a": "2"}}), &old);
+        let causes =
+            Strategy::ConfigMap.forbidden_changes(&json!({"immutable": true, "data": {"a": "2"}}), &old);
         assert_eq!(causes[0].field, "data");
         assert!(Strategy::ConfigMap.forbidden_changes(&old, &old).is_empty());
     }
@@ -187,6 +202,9 @@ mod tests {
     fn a_pod_may_be_bound_to_a_node_but_not_moved() {
         let pod = |node: Value| json!({"spec": {"nodeName": node}});
         assert!(Strategy::Pod.forbidden_changes(&pod(json!("n1")), &pod(Value::Null)).is_empty());
-        assert_eq!(Strategy::Pod.forbidden_changes(&pod(json!("n2")), &pod(json!("n1")))[0].field, "spec.nodeName");
+        assert_eq!(
+            Strategy::Pod.forbidden_changes(&pod(json!("n2")), &pod(json!("n1")))[0].field,
+            "spec.nodeName"
+        );
     }
 }

@@ -123,7 +123,12 @@ impl Store {
     }
 
     /// Writes an object: the next revision becomes its resourceVersion.
-    pub(crate) fn put(&mut self, address: &Address, mut object: Value, fields: BTreeMap<String, String>) -> Arc<Stored> {
+    pub(crate) fn put(
+        &mut self,
+        address: &Address,
+        mut object: Value,
+        fields: BTreeMap<String, String>,
+    ) -> Arc<Stored> {
         self.revision += 1;
         let stored = Arc::new(encode(&address.key, &mut object, self.revision, fields));
         let table = self.tables.get_mut(&address.table).expect("a table is opened before its first object");
@@ -133,7 +138,10 @@ impl Store {
         }
         self.link(address, &stored);
         let change = if before.is_some() { Change::Modified } else { Change::Added };
-        self.note(&address.table, Event { revision: self.revision, change, object: Arc::clone(&stored), before });
+        self.note(
+            &address.table,
+            Event { revision: self.revision, change, object: Arc::clone(&stored), before },
+        );
         stored
     }
 
@@ -143,8 +151,12 @@ impl Store {
         self.unlink(&address.table, &before);
         self.revision += 1;
         let last = Arc::new(encode(&address.key, &mut before.decode(), self.revision, before.fields.clone()));
-        let event =
-            Event { revision: self.revision, change: Change::Deleted, object: Arc::clone(&last), before: Some(before) };
+        let event = Event {
+            revision: self.revision,
+            change: Change::Deleted,
+            object: Arc::clone(&last),
+            before: Some(before),
+        };
         self.note(&address.table, event);
         Some(last)
     }

@@ -17,7 +17,8 @@ impl Table {
     pub(crate) fn at(&self, revision: u64) -> Result<Vec<Arc<Stored>>, TooOld> {
         let later = self.window.since(revision).ok_or(TooOld { oldest: self.window.oldest() })?;
         // Walked backwards, so that what stays is what stood before the first later event.
-        let undone: BTreeMap<&Key, &Option<Arc<Stored>>> = later.rev().map(|e| (&e.object.key, &e.before)).collect();
+        let undone: BTreeMap<&Key, &Option<Arc<Stored>>> =
+            later.rev().map(|e| (&e.object.key, &e.before)).collect();
         if undone.is_empty() {
             return Ok(self.objects.values().cloned().collect());
         }
@@ -48,7 +49,14 @@ mod tests {
         put(&mut store, "b", 3);
         put(&mut store, "d", 1);
         store.remove(&address("a"));
-        let seen: Vec<(String, u64)> = store.table(&table()).unwrap().at(then).unwrap().iter().map(|s| (s.key.name.clone(), s.revision)).collect();
+        let seen: Vec<(String, u64)> = store
+            .table(&table())
+            .unwrap()
+            .at(then)
+            .unwrap()
+            .iter()
+            .map(|s| (s.key.name.clone(), s.revision))
+            .collect();
         assert_eq!(seen, [("a".into(), 11), ("b".into(), 12), ("c".into(), 13)]);
     }
 

@@ -25,7 +25,8 @@ pub(crate) enum Ownership {
 pub(crate) fn prune(call: &Call<'_>, object: &mut Value, duplicates: &[String]) -> Answer<Vec<String>> {
     let unknown = call.version().schema.prune(object);
     let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    let errors: Vec<String> = duplicates.chain(unknown.iter().map(|path| format!("unknown field \"{path}\""))).collect();
+    let errors: Vec<String> =
+        duplicates.chain(unknown.iter().map(|path| format!("unknown field \"{path}\""))).collect();
     match call.options.field_validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(errors),
@@ -42,7 +43,12 @@ pub(crate) fn prune(call: &Call<'_>, object: &mut Value, duplicates: &[String]) 
 }
 
 /// Stores a new object, or with `dryRun` only says what it would be.
-pub(crate) fn admit_new(call: &Call<'_>, state: &mut State, mut object: Value, ownership: Ownership) -> Answer<Value> {
+pub(crate) fn admit_new(
+    call: &Call<'_>,
+    state: &mut State,
+    mut object: Value,
+    ownership: Ownership,
+) -> Answer<Value> {
     metadata::begin(call, state, &mut object);
     let name = object["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     let key = call.key_of(&name);
@@ -151,7 +157,11 @@ fn with_cleanup(crd: &Value) -> Value {
 fn validate(call: &Call<'_>, new: &Value, old: Option<&Value>) -> Answer<()> {
     let mut causes = metadata::validate(call, new, old);
     let schema = call.version().schema.validate(new, old);
-    causes.extend(schema.into_iter().map(|c| Cause { reason: c.reason.to_owned(), message: c.message, field: c.field }));
+    causes.extend(schema.into_iter().map(|c| Cause {
+        reason: c.reason.to_owned(),
+        message: c.message,
+        field: c.field,
+    }));
     if let Some(old) = old {
         causes.extend(call.resource.strategy.forbidden_changes(new, old));
     }

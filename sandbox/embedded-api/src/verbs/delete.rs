@@ -49,10 +49,14 @@ impl DeleteOptions {
 
     fn check(&self, call: &Call<'_>, object: &Value) -> Answer<()> {
         let name = object["metadata"]["name"].as_str().unwrap_or("");
-        for (word, field, wanted) in [("UID", "uid", &self.uid), ("ResourceVersion", "resourceVersion", &self.resource_version)] {
+        for (word, field, wanted) in
+            [("UID", "uid", &self.uid), ("ResourceVersion", "resourceVersion", &self.resource_version)]
+        {
             let found = object["metadata"][field].as_str().unwrap_or("");
             if let Some(wanted) = wanted.as_deref().filter(|w| *w != found) {
-                let why = format!("Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}");
+                let why = format!(
+                    "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}"
+                );
                 return Err(Status::conflict(call.resource.subject(name), &why));
             }
         }
@@ -84,7 +88,11 @@ pub(crate) fn delete(call: &Call<'_>, state: &mut State, options: &DeleteOptions
 }
 
 /// Deletes what the selectors match, and lists it.
-pub(crate) fn delete_collection(call: &Call<'_>, state: &mut State, options: &DeleteOptions) -> Answer<Vec<Value>> {
+pub(crate) fn delete_collection(
+    call: &Call<'_>,
+    state: &mut State,
+    options: &DeleteOptions,
+) -> Answer<Vec<Value>> {
     let page = list::list(call, state)?;
     let mut objects = Vec::new();
     for stored in page.items {

@@ -11,7 +11,9 @@ pub(crate) fn get(call: &Call<'_>, state: &State) -> Answer<Value> {
     let object = live(call, state, &call.key()).ok_or_else(|| call.not_found())?;
     // "At least as new as" is what everybody gets; a version of the future cannot be had.
     match call.options.resource_version {
-        Some(asked) if asked > state.store.revision() => Err(Status::too_large_resource_version(asked, state.store.revision())),
+        Some(asked) if asked > state.store.revision() => {
+            Err(Status::too_large_resource_version(asked, state.store.revision()))
+        }
         _ => Ok(object),
     }
 }

@@ -23,7 +23,8 @@ impl Selection {
     pub(crate) fn of(call: &Call<'_>) -> Answer<Self> {
         let version = call.version();
         let selectable = |path: &str| {
-            matches!(path, "metadata.name" | "metadata.namespace") || version.selectable.iter().any(|s| s == path)
+            matches!(path, "metadata.name" | "metadata.namespace")
+                || version.selectable.iter().any(|s| s == path)
         };
         let text = |selector: &Option<String>| selector.clone().unwrap_or_default();
         let mut namespace = call.info.namespace.clone();
@@ -83,7 +84,10 @@ impl Continue {
     fn decode(token: &str) -> Option<Self> {
         let body: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
         let word = |field: &str| Some(body[field].as_str()?.to_owned());
-        Some(Self { revision: body["rv"].as_u64()?, after: Key { namespace: word("ns")?, name: word("name")? } })
+        Some(Self {
+            revision: body["rv"].as_u64()?,
+            after: Key { namespace: word("ns")?, name: word("name")? },
+        })
     }
 }
 
@@ -94,7 +98,8 @@ pub(crate) fn list(call: &Call<'_>, state: &State) -> Answer<Page> {
     let revision = snapshot_revision(call, state, from.as_ref())?;
     let candidates = snapshot(table, revision, state.store.revision(), from.is_some())?;
     let after = |s: &Arc<Stored>| from.as_ref().is_none_or(|f| s.key > f.after);
-    let mut items: Vec<Arc<Stored>> = candidates.into_iter().filter(after).filter(|s| selection.matches(s)).collect();
+    let mut items: Vec<Arc<Stored>> =
+        candidates.into_iter().filter(after).filter(|s| selection.matches(s)).collect();
     let limit = call.options.limit;
     let (mut continue_token, mut remaining) = (None, None);
     if limit > 0 && items.len() > limit {
@@ -111,7 +116,8 @@ fn start(call: &Call<'_>) -> Answer<Option<Continue>> {
     if call.options.resource_version.is_some_and(|v| v != 0) {
         return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
     }
-    let decoded = Continue::decode(token).ok_or_else(|| Status::bad_request(format!("continue key is not valid: {token:?}")))?;
+    let decoded = Continue::decode(token)
+        .ok_or_else(|| Status::bad_request(format!("continue key is not valid: {token:?}")))?;
     Ok(Some(decoded))
 }
 

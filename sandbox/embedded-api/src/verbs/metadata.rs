@@ -7,8 +7,14 @@ use crate::state::{State, finalizers};
 use crate::status::{Answer, Cause, Status};
 
 /// What only the server writes; an update takes it over from the stored object.
-const OF_THE_SERVER: &[&str] =
-    &["uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation", "selfLink"];
+const OF_THE_SERVER: &[&str] = &[
+    "uid",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "generation",
+    "selfLink",
+];
 
 /// Checks that a body is for this path: its apiVersion, kind, namespace and name. Fills in what it may leave out.
 pub(crate) fn match_path(call: &Call<'_>, object: &mut Value) -> Answer<()> {
@@ -205,7 +211,11 @@ fn bad_annotations(annotations: &Value) -> Vec<Cause> {
     }
     if size > LIMIT {
         let message = format!("Too long: may not be more than {LIMIT} bytes");
-        causes.push(Cause { reason: "FieldValueTooLong".to_owned(), message, field: "metadata.annotations".to_owned() });
+        causes.push(Cause {
+            reason: "FieldValueTooLong".to_owned(),
+            message,
+            field: "metadata.annotations".to_owned(),
+        });
     }
     causes
 }
@@ -250,7 +260,12 @@ mod tests {
     #[test]
     fn names_and_labels_follow_the_rfcs() {
         assert!(is_label("a-1") && !is_label("-a") && !is_label("A") && !is_label(""));
-        assert!(is_qualified("kosmos.io/gateway") && is_qualified("App_1") && !is_qualified("/x") && !is_qualified("a b"));
+        assert!(
+            is_qualified("kosmos.io/gateway")
+                && is_qualified("App_1")
+                && !is_qualified("/x")
+                && !is_qualified("a b")
+        );
         assert_eq!(bad_labels(&json!({"a b": "ok", "c": "no good"})).len(), 2);
     }
 

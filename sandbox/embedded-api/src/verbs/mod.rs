@@ -92,7 +92,12 @@ impl Call<'_> {
         }
     }
 
-    pub(crate) fn manager<'a>(&'a self, operation: Operation, api_version: &'a str, time: &'a str) -> Manager<'a> {
+    pub(crate) fn manager<'a>(
+        &'a self,
+        operation: Operation,
+        api_version: &'a str,
+        time: &'a str,
+    ) -> Manager<'a> {
         Manager { name: &self.manager, operation, api_version, subresource: self.subresource(), time }
     }
 
@@ -103,8 +108,20 @@ impl Call<'_> {
 
 /// `scale`, `log`, `exec` and the like: of Kubernetes, and not of this server.
 fn unserved_subresource(resource: &Resource, subresource: &str) -> Status {
-    const KNOWN: &[&str] =
-        &["scale", "log", "exec", "attach", "portforward", "proxy", "binding", "eviction", "token", "ephemeralcontainers", "resize", "finalize"];
+    const KNOWN: &[&str] = &[
+        "scale",
+        "log",
+        "exec",
+        "attach",
+        "portforward",
+        "proxy",
+        "binding",
+        "eviction",
+        "token",
+        "ephemeralcontainers",
+        "resize",
+        "finalize",
+    ];
     if KNOWN.contains(&subresource) {
         return Status::not_implemented(&format!("the subresource {}/{subresource}", resource.plural));
     }

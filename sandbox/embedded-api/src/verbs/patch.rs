@@ -23,7 +23,11 @@ pub(crate) fn patch(call: &Call<'_>, state: &mut State, media_type: &str, bytes:
         return server_side_apply(call, state, decode::object(media_type, bytes)?);
     }
     let strategic = call.resource.strategy.merges_strategically();
-    let kinds = if strategic { format!("{JSON}, {MERGE}, {STRATEGIC}, {APPLY}") } else { format!("{JSON}, {MERGE}, {APPLY}") };
+    let kinds = if strategic {
+        format!("{JSON}, {MERGE}, {STRATEGIC}, {APPLY}")
+    } else {
+        format!("{JSON}, {MERGE}, {APPLY}")
+    };
     if !matches!(media_type, JSON | MERGE) && !(strategic && media_type == STRATEGIC) {
         return Err(Status::unsupported_media_type(&kinds));
     }
@@ -67,7 +71,11 @@ fn json(target: &mut Value, patch: &Value) -> Answer<()> {
 }
 
 fn rejected(why: &str) -> Status {
-    let cause = Cause { reason: "UnexpectedServerResponse".to_owned(), message: why.to_owned(), field: String::new() };
+    let cause = Cause {
+        reason: "UnexpectedServerResponse".to_owned(),
+        message: why.to_owned(),
+        field: String::new(),
+    };
     let message = format!("the server rejected our request due to an error in our request: {why}");
     Status::new(422, "Invalid", message).with_causes(vec![cause])
 }
@@ -152,7 +160,11 @@ fn merged(call: &Call<'_>, live: Option<&Value>, applied: &Value) -> Answer<Valu
                     format!("Apply failed with {} conflicts: conflicts:\n{}", many.len(), list.join("\n"))
                 }
             };
-            let cause = |c: structural_schema::Conflict| Cause { reason: "FieldManagerConflict".to_owned(), message: c.message, field: c.field };
+            let cause = |c: structural_schema::Conflict| Cause {
+                reason: "FieldManagerConflict".to_owned(),
+                message: c.message,
+                field: c.field,
+            };
             Status::apply_conflict(message, conflicts.into_iter().map(cause).collect())
         }
         ApplyError::Invalid(why) => Status::bad_request(why),

@@ -71,7 +71,8 @@ pub(crate) fn open(call: &Call<'_>, state: &State, view: View, shared: &Arc<Shar
     if start.marks_end {
         line(&mut initial, "BOOKMARK", &encode(&view.bookmark(start.position, true)));
     }
-    let timeout = call.options.timeout_seconds.filter(|s| *s > 0).map_or(DEFAULT_TIMEOUT, Duration::from_secs);
+    let timeout =
+        call.options.timeout_seconds.filter(|s| *s > 0).map_or(DEFAULT_TIMEOUT, Duration::from_secs);
     let every = shared.config.bookmark_interval;
     let bookmarks = call.options.bookmarks.then(|| tokio::time::interval_at(Instant::now() + every, every));
     Ok(Watch {

@@ -6,7 +6,10 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, Namespace};
-use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::api::{
+    Api, DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions,
+    PropagationPolicy,
+};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::events::{EventType, Recorder, Reporter};
 use kube::runtime::finalizer::{Event as Finalizer, finalizer};
@@ -37,7 +40,8 @@ async fn finalizers_hold_an_object_until_the_last_is_gone() {
         let mut object = widget("w", json!({"size": 1}));
         object.metadata.finalizers = Some(vec!["example.com/hold".into()]);
         api.create(&PostParams::default(), &object).await.unwrap();
-        let held = api.delete("w", &DeleteParams::default()).await.unwrap().left().expect("the object itself");
+        let held =
+            api.delete("w", &DeleteParams::default()).await.unwrap().left().expect("the object itself");
         assert!(held.metadata.deletion_timestamp.is_some());
         assert_eq!(held.metadata.generation, Some(2));
         let more = json!({"metadata": {"finalizers": ["example.com/hold", "example.com/new"]}});
@@ -55,7 +59,10 @@ async fn a_delete_has_preconditions() {
     let client = client();
     let api = config_maps(&client);
     api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
-    let wrong = DeleteParams { preconditions: Some(Preconditions { uid: Some("other".into()), resource_version: None }), ..Default::default() };
+    let wrong = DeleteParams {
+        preconditions: Some(Preconditions { uid: Some("other".into()), resource_version: None }),
+        ..Default::default()
+    };
     let refused = refusal(api.delete("a", &wrong).await);
     assert_eq!((refused.code, refused.reason.as_str()), (409, "Conflict"));
     assert!(refused.message.contains("Precondition failed: UID in precondition: other"));
@@ -65,7 +72,11 @@ async fn a_delete_has_preconditions() {
 
 #[tokio::test]
 async fn dependents_follow_their_owner_unless_orphaned() {
-    for (policy, expected) in [(PropagationPolicy::Background, vec![]), (PropagationPolicy::Foreground, vec![]), (PropagationPolicy::Orphan, vec!["child", "grandchild"])] {
+    for (policy, expected) in [
+        (PropagationPolicy::Background, vec![]),
+        (PropagationPolicy::Foreground, vec![]),
+        (PropagationPolicy::Orphan, vec!["child", "grandchild"]),
+    ] {
         let client = client();
         let api = config_maps(&client);
         let owner = api.create(&PostParams::default(), &config_map("owner", json!({}))).await.unwrap();
@@ -112,7 +123,9 @@ async fn a_collection_is_deleted_by_selector() {
     for (name, tier) in [("a", "gold"), ("b", "iron")] {
         api.create(&PostParams::default(), &config_map(name, json!({"tier": tier}))).await.unwrap();
     }
-    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("tier=gold")).await.unwrap();
+    api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("tier=gold"))
+        .await
+        .unwrap();
     assert_eq!(left(&client).await, ["b"]);
 }
 
@@ -120,7 +133,13 @@ async fn a_collection_is_deleted_by_selector() {
 async fn a_namespace_takes_its_objects_with_it() {
     let client = client();
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    namespaces.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": "team"}})).unwrap()).await.unwrap();
+    namespaces
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(json!({"metadata": {"name": "team"}})).unwrap(),
+        )
+        .await
+        .unwrap();
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), "team");
     let mut held = config_map("held", json!({}));
     held.metadata.finalizers = Some(vec!["example.com/hold".into()]);
@@ -131,7 +150,9 @@ async fn a_namespace_takes_its_objects_with_it() {
     assert_eq!(refusal(api.get("free").await).code, 404);
     let refused = refusal(api.create(&PostParams::default(), &config_map("new", json!({}))).await);
     assert!(refused.message.contains("because it is being terminated"), "{}", refused.message);
-    api.patch("held", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}}))).await.unwrap();
+    api.patch("held", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}})))
+        .await
+        .unwrap();
     assert_eq!(refusal(namespaces.get("team").await).code, 404);
 }
 
@@ -142,8 +163,11 @@ struct Failed(String);
 /// A controller with a finalizer that answers each ConfigMap with an annotation.
 async fn reconcile(object: Arc<ConfigMap>, api: Arc<Api<ConfigMap>>) -> Result<Action, Failed> {
     let annotate = async |object: Arc<ConfigMap>| {
-        let patch = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"annotations": {"seen": "yes"}}});
-        api.patch(&object.name_any(), &PatchParams::apply("controller"), &Patch::Apply(patch)).await.map_err(|e| Failed(e.to_string()))
+        let patch =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"annotations": {"seen": "yes"}}});
+        api.patch(&object.name_any(), &PatchParams::apply("controller"), &Patch::Apply(patch))
+            .await
+            .map_err(|e| Failed(e.to_string()))
     };
     finalizer(&api, "example.com/controller", Arc::clone(&object), |event| async {
         if let Finalizer::Apply(object) = event {
@@ -160,11 +184,14 @@ async fn a_controller_with_a_finalizer_does_its_work() {
     both(async |client| {
         let api = config_maps(&client);
         let controller = Controller::new(api.clone(), watcher::Config::default());
-        let run = controller.run(reconcile, |_, error, _| panic!("{error}"), Arc::new(api.clone())).for_each(|_| async {});
+        let run = controller
+            .run(reconcile, |_, error, _| panic!("{error}"), Arc::new(api.clone()))
+            .for_each(|_| async {});
         let run = tokio::spawn(run);
         api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
         let seen = |object: Option<&ConfigMap>| object.is_some_and(|o| o.annotations().contains_key("seen"));
-        let wait = tokio::time::timeout(Duration::from_secs(20), await_condition(api.clone(), "a", seen)).await;
+        let wait =
+            tokio::time::timeout(Duration::from_secs(20), await_condition(api.clone(), "a", seen)).await;
         let object = wait.expect("the controller answers").unwrap().unwrap();
         assert_eq!(object.finalizers(), ["example.com/controller"]);
         let uid = object.uid().unwrap();
@@ -180,30 +207,56 @@ async fn a_controller_with_a_finalizer_does_its_work() {
 async fn events_are_recorded_and_counted() {
     let client = client();
     let recorder = Recorder::new(client.clone(), Reporter { controller: "test".into(), instance: None });
-    let object = config_maps(&client).create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
-    let event = kube::runtime::events::Event { type_: EventType::Warning, reason: "Odd".into(), note: Some("n".into()), action: "Look".into(), secondary: None };
+    let object =
+        config_maps(&client).create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    let event = kube::runtime::events::Event {
+        type_: EventType::Warning,
+        reason: "Odd".into(),
+        note: Some("n".into()),
+        action: "Look".into(),
+        secondary: None,
+    };
     recorder.publish(&event, &object.object_ref(&())).await.unwrap();
     recorder.publish(&event, &object.object_ref(&())).await.unwrap();
     // The recorder writes events.k8s.io/v1; people and older clients read the core form.
     let events: Api<Event> = Api::default_namespaced(client.clone());
-    let found = events.list(&ListParams::default().fields("involvedObject.name=a,type=Warning")).await.unwrap();
+    let found =
+        events.list(&ListParams::default().fields("involvedObject.name=a,type=Warning")).await.unwrap();
     assert_eq!(found.items.len(), 1);
-    assert_eq!((found.items[0].message.as_deref(), found.items[0].reporting_component.as_deref()), (Some("n"), Some("test")));
+    assert_eq!(
+        (found.items[0].message.as_deref(), found.items[0].reporting_component.as_deref()),
+        (Some("n"), Some("test"))
+    );
     assert_eq!(found.items[0].series.as_ref().and_then(|s| s.count), Some(2));
     let new: Api<k8s_openapi::api::events::v1::Event> = Api::default_namespaced(client);
     assert_eq!(new.list(&ListParams::default()).await.unwrap().items[0].note.as_deref(), Some("n"));
     let meta = ObjectMeta { name: Some("e".into()), namespace: Some("default".into()), ..Default::default() };
-    let core = Event { metadata: meta, involved_object: object.object_ref(&()), type_: Some("Normal".into()), ..Default::default() };
+    let core = Event {
+        metadata: meta,
+        involved_object: object.object_ref(&()),
+        type_: Some("Normal".into()),
+        ..Default::default()
+    };
     events.create(&PostParams::default(), &core).await.unwrap();
-    assert_eq!(events.list(&ListParams::default().fields("involvedObject.kind=ConfigMap,type=Normal")).await.unwrap().items.len(), 1);
+    assert_eq!(
+        events
+            .list(&ListParams::default().fields("involvedObject.kind=ConfigMap,type=Normal"))
+            .await
+            .unwrap()
+            .items
+            .len(),
+        1
+    );
 }
 
 #[tokio::test]
 async fn a_lease_is_taken_by_one_of_two() {
     let client = client();
     let api: Api<Lease> = Api::default_namespaced(client);
-    let lease = |holder: &str| serde_json::from_value::<Lease>(json!({"metadata": {"name": "leader"},
-        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"}})).unwrap();
+    let lease = |holder: &str| {
+        serde_json::from_value::<Lease>(json!({"metadata": {"name": "leader"},
+        "spec": {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": "2026-01-01T00:00:00.000000Z"}})).unwrap()
+    };
     let seen = api.create(&PostParams::default(), &lease("none")).await.unwrap();
     let mut claims = Vec::new();
     for holder in ["one", "two"] {

@@ -17,7 +17,11 @@ pub(crate) fn config() -> Config {
         seed: Some("contract".to_owned()),
         clock: Arc::new(|| NOW.parse().unwrap()),
         tokens: vec![
-            Token { token: "admin-token".to_owned(), user: "admin".to_owned(), groups: vec![MASTERS.to_owned()] },
+            Token {
+                token: "admin-token".to_owned(),
+                user: "admin".to_owned(),
+                groups: vec![MASTERS.to_owned()],
+            },
             Token { token: "agent-token".to_owned(), user: "agent".to_owned(), groups: Vec::new() },
         ],
         ..Config::named("contract")
@@ -135,7 +139,11 @@ pub(crate) async fn raw(server: &Server, request: http::Request<Vec<u8>>) -> (ht
     let response = server.service_as(User::in_process()).oneshot(request).await.unwrap();
     let (head, body) = response.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
-    (head, serde_json::from_slice(&body).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned())))
+    (
+        head,
+        serde_json::from_slice(&body)
+            .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned())),
+    )
 }
 
 pub(crate) fn request(method: &str, path: &str) -> http::request::Builder {

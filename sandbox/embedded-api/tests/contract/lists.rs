@@ -101,10 +101,17 @@ async fn lists_are_as_old_as_asked() {
     let api = three(&client).await;
     let then = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
     api.delete("a", &Default::default()).await.unwrap();
-    let at = |version: &str, rule: VersionMatch| ListParams { resource_version: Some(version.into()), version_match: Some(rule), ..Default::default() };
+    let at = |version: &str, rule: VersionMatch| ListParams {
+        resource_version: Some(version.into()),
+        version_match: Some(rule),
+        ..Default::default()
+    };
     assert_eq!(names(&api, &at(&then, VersionMatch::Exact)).await, ["a", "b", "c"]);
     assert_eq!(names(&api, &at(&then, VersionMatch::NotOlderThan)).await, ["b", "c"]);
-    assert_eq!(names(&api, &ListParams { resource_version: Some("0".into()), ..Default::default() }).await, ["b", "c"]);
+    assert_eq!(
+        names(&api, &ListParams { resource_version: Some("0".into()), ..Default::default() }).await,
+        ["b", "c"]
+    );
     let refused = refusal(api.list(&at("999999", VersionMatch::NotOlderThan)).await);
     assert_eq!(refused.code, 504);
     assert!(refused.message.contains("Too large resource version"));
@@ -129,10 +136,14 @@ async fn tables_have_the_columns_of_the_crd() {
     let server = server(config());
     let widgets = widgets(&in_process(&server)).await;
     widgets.create(&PostParams::default(), &widget("w1", json!({"size": 3}))).await.unwrap();
-    let ask = request("GET", "/apis/example.com/v1alpha1/widgets?limit=500").header("accept", TABLE).body(Vec::new()).unwrap();
+    let ask = request("GET", "/apis/example.com/v1alpha1/widgets?limit=500")
+        .header("accept", TABLE)
+        .body(Vec::new())
+        .unwrap();
     let (_, table) = raw(&server, ask).await;
     assert_eq!(table["kind"], "Table");
-    let columns: Vec<_> = table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
+    let columns: Vec<_> =
+        table["columnDefinitions"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(columns, ["Name", "Size", "Ready", "Age"]);
     assert_eq!(table["rows"][0]["cells"], json!(["w1", 3, null, "0s"]));
     assert_eq!(table["rows"][0]["object"]["kind"], "PartialObjectMetadata");
@@ -142,12 +153,16 @@ async fn tables_have_the_columns_of_the_crd() {
 async fn what_cannot_be_given_is_refused_with_a_status() {
     let server = server(config());
     let code = async |method: &str, path: &str, accept: &str| {
-        let (head, body) = raw(&server, request(method, path).header("accept", accept).body(Vec::new()).unwrap()).await;
+        let (head, body) =
+            raw(&server, request(method, path).header("accept", accept).body(Vec::new()).unwrap()).await;
         assert_eq!(body["kind"], "Status", "{path}");
         assert_eq!(body["code"], head.status.as_u16(), "{path}");
         head.status.as_u16()
     };
-    assert_eq!(code("GET", "/openapi/v2", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf").await, 406);
+    assert_eq!(
+        code("GET", "/openapi/v2", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf").await,
+        406
+    );
     assert_eq!(code("GET", "/api/v1/pods", "application/vnd.kubernetes.protobuf").await, 406);
     assert_eq!(code("GET", "/apis/apps/v1/deployments", "application/json").await, 501);
     assert_eq!(code("GET", "/apis/example.com/v1/nothing", "application/json").await, 404);
@@ -162,7 +177,9 @@ async fn what_cannot_be_given_is_refused_with_a_status() {
 async fn discovery_speaks_v2_only_to_those_who_ask_for_it() {
     let server = server(config());
     let ask = async |version: &str| {
-        let accept = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json");
+        let accept = format!(
+            "application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList,application/json"
+        );
         raw(&server, request("GET", "/apis").header("accept", accept).body(Vec::new()).unwrap()).await
     };
     let (head, body) = ask("v2").await;

@@ -17,7 +17,12 @@ async fn a_service_gets_an_address_of_its_own() {
     let ports = json!([{"port": 80}]);
     let mut addresses = Vec::new();
     for name in ["one", "two"] {
-        let spec = api.create(&PostParams::default(), &service(name, json!({"ports": ports}))).await.unwrap().spec.unwrap();
+        let spec = api
+            .create(&PostParams::default(), &service(name, json!({"ports": ports})))
+            .await
+            .unwrap()
+            .spec
+            .unwrap();
         assert_eq!(spec.cluster_ips.as_ref().unwrap().first(), spec.cluster_ip.as_ref());
         addresses.push(spec.cluster_ip.unwrap());
     }
@@ -37,7 +42,13 @@ async fn the_range_is_learnt_from_a_refusal() {
         let probe = service("probe", json!({"clusterIP": "1.1.1.1", "ports": [{"port": 443}]}));
         let refused = refusal(api.create(&PostParams { dry_run: true, ..Default::default() }, &probe).await);
         assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
-        assert!(refused.message.ends_with("provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/12"), "{}", refused.message);
+        assert!(
+            refused
+                .message
+                .ends_with("provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/12"),
+            "{}",
+            refused.message
+        );
     })
     .await;
 }

@@ -124,7 +124,11 @@ async fn a_lost_beginning_is_gone() {
         match stream.try_next().await.unwrap() {
             Some(WatchEvent::Error(status)) => {
                 assert_eq!((status.code, status.reason.as_str()), (410, "Expired"));
-                assert!(status.message.starts_with(&format!("too old resource version: {lost} (")), "{}", status.message);
+                assert!(
+                    status.message.starts_with(&format!("too old resource version: {lost} (")),
+                    "{}",
+                    status.message
+                );
             }
             other => panic!("{other:?}"),
         }
@@ -137,7 +141,8 @@ async fn the_watcher_of_kube_rs_survives_a_lost_window() {
     let server = server(embedded_api::Config { watch_window: 2, ..config() });
     let api = config_maps(&in_process(&server));
     create(&api, "a").await;
-    let mut stream = watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
+    let mut stream =
+        watcher(api.clone(), watcher::Config::default()).default_backoff().applied_objects().boxed();
     let seen = |c: ConfigMap| c.metadata.name.unwrap_or_default();
     assert_eq!(seen(stream.try_next().await.unwrap().unwrap()), "a");
     for i in 0..6 {
@@ -193,7 +198,9 @@ async fn deleting_a_crd_ends_the_watches_of_its_kind() {
     widgets.create(&PostParams::default(), &widget("w", json!({"size": 1}))).await.unwrap();
     let mut stream = widgets.watch(&WatchParams::default(), "0").await.unwrap().boxed();
     assert!(matches!(stream.try_next().await.unwrap(), Some(WatchEvent::Added(_))));
-    let crds: Api<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> = Api::all(client);
+    let crds: Api<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    > = Api::all(client);
     crds.delete("widgets.example.com", &Default::default()).await.unwrap();
     assert!(stream.try_next().await.unwrap().is_none());
     assert_eq!(refusal(widgets.get("w").await).code, 404);

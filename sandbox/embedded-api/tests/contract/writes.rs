@@ -48,7 +48,8 @@ async fn names_are_generated_and_checked() {
 #[tokio::test]
 async fn a_bad_object_is_refused_with_every_cause() {
     let api = widgets(&client()).await;
-    let refused = refusal(api.create(&PostParams::default(), &widget("w1", json!({"size": 0, "mode": "odd"}))).await);
+    let refused =
+        refusal(api.create(&PostParams::default(), &widget("w1", json!({"size": 0, "mode": "odd"}))).await);
     assert_eq!((refused.code, refused.reason.as_str()), (422, "Invalid"));
     let mut fields = status_causes(&refused);
     fields.sort();
@@ -91,7 +92,8 @@ async fn a_stale_replacement_is_a_conflict() {
 async fn a_write_that_changes_nothing_is_no_write() {
     let api = widgets(&client()).await;
     let first = api.create(&PostParams::default(), &widget("w1", json!({"size": 1}))).await.unwrap();
-    let same = api.patch("w1", &PatchParams::default(), &Patch::Merge(json!({"spec": {"size": 1}}))).await.unwrap();
+    let same =
+        api.patch("w1", &PatchParams::default(), &Patch::Merge(json!({"spec": {"size": 1}}))).await.unwrap();
     assert_eq!(same.metadata.resource_version, first.metadata.resource_version);
 }
 
@@ -105,7 +107,10 @@ async fn status_and_spec_are_written_apart() {
         assert_eq!(created.data.get("status"), None);
         let both = json!({"spec": {"size": 9}, "status": {"phase": "Ready"}});
         let status = api.patch_status("w1", &PatchParams::default(), &Patch::Merge(&both)).await.unwrap();
-        assert_eq!((&status.data["spec"]["size"], &status.data["status"]["phase"]), (&json!(1), &json!("Ready")));
+        assert_eq!(
+            (&status.data["spec"]["size"], &status.data["status"]["phase"]),
+            (&json!(1), &json!("Ready"))
+        );
         assert_eq!(status.metadata.generation, Some(1));
         let other = json!({"spec": {"size": 9}, "status": {"phase": "Lost"}});
         let spec = api.patch("w1", &PatchParams::default(), &Patch::Merge(&other)).await.unwrap();
@@ -165,7 +170,8 @@ async fn conditions_of_two_writers_live_in_one_status() {
         api.patch_status("w1", &PatchParams::apply(manager).force(), &Patch::Apply(status)).await.unwrap();
     }
     let seen = api.get("w1").await.unwrap();
-    let kinds: Vec<&Value> = seen.data["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
+    let kinds: Vec<&Value> =
+        seen.data["status"]["conditions"].as_array().unwrap().iter().map(|c| &c["type"]).collect();
     assert_eq!(kinds, ["Ready", "Synced"]);
     assert!(owners(&seen).contains(&("two".into(), "Apply".into(), "status".into())));
     assert_eq!(seen.metadata.generation, Some(1));
@@ -176,14 +182,18 @@ async fn an_apply_needs_a_manager_and_no_managed_fields() {
     let server = server(config());
     let ask = |query: &str, body: &str| {
         let path = format!("/api/v1/namespaces/default/configmaps/a?{query}");
-        request("PATCH", &path).header("content-type", "application/apply-patch+yaml").body(body.as_bytes().to_vec()).unwrap()
+        request("PATCH", &path)
+            .header("content-type", "application/apply-patch+yaml")
+            .body(body.as_bytes().to_vec())
+            .unwrap()
     };
     let (head, body) = raw(&server, ask("", "kind: ConfigMap\napiVersion: v1\n")).await;
     assert_eq!(head.status, 422);
     assert!(body["message"].as_str().unwrap().contains("fieldManager: Required value"));
     let (head, _) = raw(&server, ask("fieldManager=x", "{metadata: {managedFields: [{manager: y}]}}")).await;
     assert_eq!(head.status, 400);
-    let (head, body) = raw(&server, ask("fieldManager=x", "apiVersion: v1\nkind: ConfigMap\ndata:\n  k: v\n")).await;
+    let (head, body) =
+        raw(&server, ask("fieldManager=x", "apiVersion: v1\nkind: ConfigMap\ndata:\n  k: v\n")).await;
     assert_eq!(head.status, 201);
     assert_eq!(body["data"]["k"], "v");
     let (head, body) = raw(&server, ask("fieldManager=x", "apiVersion: v1\nkind: Secret\n")).await;
@@ -199,7 +209,8 @@ async fn built_ins_merge_strategically_and_custom_resources_do_not() {
     pods.create(&PostParams::default(), &serde_json::from_value(pod).unwrap()).await.unwrap();
     let patch = json!({"spec": {"containers": [{"name": "b", "image": "i:2"}]}});
     let pod = pods.patch("p", &PatchParams::default(), &Patch::Strategic(patch)).await.unwrap();
-    let images: Vec<_> = pod.spec.unwrap().containers.into_iter().map(|c| (c.name, c.image.unwrap())).collect();
+    let images: Vec<_> =
+        pod.spec.unwrap().containers.into_iter().map(|c| (c.name, c.image.unwrap())).collect();
     assert_eq!(images, [("a".into(), "i:1".into()), ("b".into(), "i:2".into())]);
     let widgets = widgets(&client).await;
     let refused = refusal(widgets.patch("w", &PatchParams::default(), &Patch::Strategic(json!({}))).await);
@@ -243,7 +254,10 @@ async fn a_dry_run_leaves_no_trace() {
     assert!(dreamt.metadata.uid.is_some());
     assert_eq!(refusal(api.get("a").await).code, 404);
     let real = api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
-    let patched = api.patch("a", &PatchParams::default().dry_run(), &Patch::Merge(json!({"data": {"a": "2"}}))).await.unwrap();
+    let patched = api
+        .patch("a", &PatchParams::default().dry_run(), &Patch::Merge(json!({"data": {"a": "2"}})))
+        .await
+        .unwrap();
     assert_eq!(patched.data.unwrap()["a"], "2");
     api.delete("a", &kube::api::DeleteParams::default().dry_run()).await.unwrap();
     let still = api.get("a").await.unwrap();
@@ -268,8 +282,12 @@ async fn unknown_and_duplicate_fields_are_named() {
     );
     let (head, kept) = raw(&server, ask("Warn")).await;
     assert_eq!(head.status, 201);
-    let warnings: Vec<_> = head.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
-    assert_eq!(warnings, [r#"299 - "duplicate field \"spec.size\"""#, r#"299 - "unknown field \"spec.sise\"""#]);
+    let warnings: Vec<_> =
+        head.headers.get_all("warning").iter().map(|w| w.to_str().unwrap().to_owned()).collect();
+    assert_eq!(
+        warnings,
+        [r#"299 - "duplicate field \"spec.size\"""#, r#"299 - "unknown field \"spec.sise\"""#]
+    );
     assert_eq!(kept["spec"], json!({"size": 2, "mode": "fast"}));
     let (head, _) = raw(&server, ask("Ignore")).await;
     assert!(head.headers.get("warning").is_none());
@@ -284,7 +302,11 @@ async fn kube_rs_asks_for_strict_validation_too() {
     api.create(&params, &object).await.unwrap();
     let strict = PatchParams { field_validation: Some(ValidationDirective::Strict), ..Default::default() };
     let refused = refusal(api.patch("w", &strict, &Patch::Merge(json!({"spec": {"sise": 3}}))).await);
-    assert!(refused.message.ends_with("strict decoding error: unknown field \"spec.sise\""), "{}", refused.message);
+    assert!(
+        refused.message.ends_with("strict decoding error: unknown field \"spec.sise\""),
+        "{}",
+        refused.message
+    );
 }
 
 #[tokio::test]
@@ -321,12 +343,17 @@ async fn string_data_of_a_secret_is_encoded() {
 async fn a_body_that_is_too_large_or_unreadable_is_refused() {
     let server = server(config());
     let post = |content_type: &str, body: Vec<u8>| {
-        request("POST", "/api/v1/namespaces/default/configmaps").header("content-type", content_type).body(body).unwrap()
+        request("POST", "/api/v1/namespaces/default/configmaps")
+            .header("content-type", content_type)
+            .body(body)
+            .unwrap()
     };
     assert_eq!(raw(&server, post("application/json", vec![b' '; 4 << 20])).await.0.status, 413);
     assert_eq!(raw(&server, post("application/json", b"{".to_vec())).await.0.status, 400);
     assert_eq!(raw(&server, post("text/plain", b"{}".to_vec())).await.0.status, 415);
-    let (_, body) = raw(&server, post("application/json", br#"{"kind": "Pod", "metadata": {"name": "a"}}"#.to_vec())).await;
+    let (_, body) =
+        raw(&server, post("application/json", br#"{"kind": "Pod", "metadata": {"name": "a"}}"#.to_vec()))
+            .await;
     assert_eq!(body["message"], "the kind in the data (Pod) does not match the expected kind (ConfigMap)");
     let elsewhere = br#"{"metadata": {"name": "a", "namespace": "other"}}"#.to_vec();
     assert_eq!(raw(&server, post("application/json", elsewhere)).await.0.status, 400);
@@ -334,7 +361,9 @@ async fn a_body_that_is_too_large_or_unreadable_is_refused() {
 
 #[tokio::test]
 async fn a_crd_that_makes_no_sense_is_refused() {
-    let api: Api<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition> = Api::all(client());
+    let api: Api<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    > = Api::all(client());
     let mut crd = widget_crd();
     crd.metadata.name = Some("other.example.com".into());
     let refused = refusal(api.create(&PostParams::default(), &crd).await);
@@ -344,7 +373,13 @@ async fn a_crd_that_makes_no_sense_is_refused() {
 #[tokio::test]
 async fn a_namespace_is_born_active_with_its_label() {
     let api: Api<Namespace> = Api::all(client());
-    let created = api.create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": "team"}})).unwrap()).await.unwrap();
+    let created = api
+        .create(
+            &PostParams::default(),
+            &serde_json::from_value(json!({"metadata": {"name": "team"}})).unwrap(),
+        )
+        .await
+        .unwrap();
     assert_eq!(created.metadata.labels.unwrap()["kubernetes.io/metadata.name"], "team");
     assert_eq!(created.status.unwrap().phase.as_deref(), Some("Active"));
 }

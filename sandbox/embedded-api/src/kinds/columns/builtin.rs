@@ -23,14 +23,19 @@ const NAME: Column = Column { name: "Name", format: "name", kind: "string", prio
 const AGE: Column = text("Age", created);
 
 pub(crate) const DEFAULT: &[Column] = &[NAME, AGE];
-pub(crate) const CONFIG_MAP: &[Column] = &[NAME, count("Data", |o, _| json!(entries(&o["data"]) + entries(&o["binaryData"]))), AGE];
+pub(crate) const CONFIG_MAP: &[Column] =
+    &[NAME, count("Data", |o, _| json!(entries(&o["data"]) + entries(&o["binaryData"]))), AGE];
 pub(crate) const SECRET: &[Column] =
     &[NAME, text("Type", |o, _| or_none(&o["type"])), count("Data", |o, _| json!(entries(&o["data"]))), AGE];
-pub(crate) const SERVICE_ACCOUNT: &[Column] = &[NAME, count("Secrets", |o, _| json!(items(&o["secrets"]).count())), AGE];
+pub(crate) const SERVICE_ACCOUNT: &[Column] =
+    &[NAME, count("Secrets", |o, _| json!(items(&o["secrets"]).count())), AGE];
 pub(crate) const NAMESPACE: &[Column] = &[NAME, text("Status", |o, _| o["status"]["phase"].clone()), AGE];
-pub(crate) const LEASE: &[Column] = &[NAME, text("Holder", |o, _| json!(string(&o["spec"]["holderIdentity"]))), AGE];
-pub(crate) const CRD: &[Column] = &[NAME, text("Created At", |o, _| o["metadata"]["creationTimestamp"].clone())];
-pub(crate) const SERVICE_CIDR: &[Column] = &[NAME, text("CIDRs", |o, _| json!(joined(&o["spec"]["cidrs"]))), AGE];
+pub(crate) const LEASE: &[Column] =
+    &[NAME, text("Holder", |o, _| json!(string(&o["spec"]["holderIdentity"]))), AGE];
+pub(crate) const CRD: &[Column] =
+    &[NAME, text("Created At", |o, _| o["metadata"]["creationTimestamp"].clone())];
+pub(crate) const SERVICE_CIDR: &[Column] =
+    &[NAME, text("CIDRs", |o, _| json!(joined(&o["spec"]["cidrs"]))), AGE];
 pub(crate) const ENDPOINTS: &[Column] = &[NAME, text("Endpoints", |o, _| json!(endpoints(o))), AGE];
 pub(crate) const ENDPOINT_SLICE: &[Column] = &[
     NAME,
@@ -72,7 +77,9 @@ pub(crate) const SERVICE: &[Column] = &[
     wide("Selector", |o, _| json!(pairs(&o["spec"]["selector"]))),
 ];
 pub(crate) const EVENT: &[Column] = &[
-    text("Last Seen", |o, now| json!(age(event_time(o, &["lastTimestamp", "eventTime", "firstTimestamp"]), now))),
+    text("Last Seen", |o, now| {
+        json!(age(event_time(o, &["lastTimestamp", "eventTime", "firstTimestamp"]), now))
+    }),
     text("Type", |o, _| o["type"].clone()),
     text("Reason", |o, _| o["reason"].clone()),
     text("Object", |o, _| json!(involved(o))),
@@ -191,15 +198,23 @@ fn pod_restarts(pod: &Value) -> i64 {
 }
 
 fn readiness_gates(pod: &Value) -> String {
-    let gates: Vec<&str> = items(&pod["spec"]["readinessGates"]).map(|g| string(&g["conditionType"])).collect();
-    let met = |gate: &&&str| items(&pod["status"]["conditions"]).any(|c| c["type"] == ***gate && c["status"] == "True");
-    if gates.is_empty() { "<none>".to_owned() } else { format!("{}/{}", gates.iter().filter(met).count(), gates.len()) }
+    let gates: Vec<&str> =
+        items(&pod["spec"]["readinessGates"]).map(|g| string(&g["conditionType"])).collect();
+    let met = |gate: &&&str| {
+        items(&pod["status"]["conditions"]).any(|c| c["type"] == ***gate && c["status"] == "True")
+    };
+    if gates.is_empty() {
+        "<none>".to_owned()
+    } else {
+        format!("{}/{}", gates.iter().filter(met).count(), gates.len())
+    }
 }
 
 fn service_external(service: &Value) -> String {
     let own: Vec<&str> = items(&service["spec"]["externalIPs"]).map(string).collect();
     let ingress = items(&service["status"]["loadBalancer"]["ingress"]);
-    let balancer: Vec<&str> = ingress.map(|i| i["ip"].as_str().unwrap_or_else(|| string(&i["hostname"]))).collect();
+    let balancer: Vec<&str> =
+        ingress.map(|i| i["ip"].as_str().unwrap_or_else(|| string(&i["hostname"]))).collect();
     match string(&service["spec"]["type"]) {
         "ExternalName" => string(&service["spec"]["externalName"]).to_owned(),
         "LoadBalancer" if balancer.is_empty() && own.is_empty() => "<pending>".to_owned(),
@@ -230,20 +245,25 @@ fn endpoints(object: &Value) -> String {
             if ports.is_empty() {
                 list.push(ip.to_owned());
             }
-            list.extend(ports.iter().map(|port| if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }));
+            list.extend(ports.iter().map(|port| {
+                if ip.contains(':') { format!("[{ip}]:{port}") } else { format!("{ip}:{port}") }
+            }));
         }
     }
     shortened(&list)
 }
 
 fn slice_ports(slice: &Value) -> String {
-    let ports: Vec<String> = items(&slice["ports"]).map(|p| p["port"].as_i64().map_or_else(|| "*".to_owned(), |n| n.to_string())).collect();
+    let ports: Vec<String> = items(&slice["ports"])
+        .map(|p| p["port"].as_i64().map_or_else(|| "*".to_owned(), |n| n.to_string()))
+        .collect();
     if ports.is_empty() { "<unset>".to_owned() } else { shortened(&ports) }
 }
 
 fn slice_endpoints(slice: &Value) -> String {
-    let addresses: Vec<String> =
-        items(&slice["endpoints"]).flat_map(|e| items(&e["addresses"]).map(|a| string(a).to_owned())).collect();
+    let addresses: Vec<String> = items(&slice["endpoints"])
+        .flat_map(|e| items(&e["addresses"]).map(|a| string(a).to_owned()))
+        .collect();
     if addresses.is_empty() { "<unset>".to_owned() } else { shortened(&addresses) }
 }
 
@@ -261,7 +281,8 @@ fn involved(event: &Value) -> String {
 }
 
 fn source(event: &Value) -> String {
-    let component = event["source"]["component"].as_str().or(event["reportingComponent"].as_str()).unwrap_or("");
+    let component =
+        event["source"]["component"].as_str().or(event["reportingComponent"].as_str()).unwrap_or("");
     match string(&event["source"]["host"]) {
         "" => component.to_owned(),
         host => format!("{component}, {host}"),
@@ -274,7 +295,11 @@ mod tests {
 
     fn cells(columns: &[Column], object: &Value) -> Vec<String> {
         let now = "2026-01-01T00:00:09Z".parse().unwrap();
-        columns.iter().map(|c| (c.cell)(object, now)).map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned)).collect()
+        columns
+            .iter()
+            .map(|c| (c.cell)(object, now))
+            .map(|v| v.as_str().map_or_else(|| v.to_string(), str::to_owned))
+            .collect()
     }
 
     #[test]
@@ -284,7 +309,10 @@ mod tests {
             "spec": {"unschedulable": true},
             "status": {"conditions": [{"type": "Ready", "status": "True"}], "nodeInfo": {"kubeletVersion": "v1.33.0"},
                 "addresses": [{"type": "InternalIP", "address": "10.0.0.1"}]}});
-        assert_eq!(cells(NODE, &node)[..7], ["n1", "Ready,SchedulingDisabled", "control-plane", "9s", "v1.33.0", "10.0.0.1", "<none>"]);
+        assert_eq!(
+            cells(NODE, &node)[..7],
+            ["n1", "Ready,SchedulingDisabled", "control-plane", "9s", "v1.33.0", "10.0.0.1", "<none>"]
+        );
     }
 
     #[test]
@@ -300,7 +328,10 @@ mod tests {
     fn a_service_shows_its_addresses_and_ports() {
         let service = json!({"metadata": {"name": "s"}, "spec": {"type": "NodePort", "clusterIP": "10.96.0.9",
             "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 53, "protocol": "UDP"}], "selector": {"app": "x"}}});
-        assert_eq!(cells(SERVICE, &service), ["s", "NodePort", "10.96.0.9", "<none>", "80:30080/TCP,53/UDP", "<unknown>", "app=x"]);
+        assert_eq!(
+            cells(SERVICE, &service),
+            ["s", "NodePort", "10.96.0.9", "<none>", "80:30080/TCP,53/UDP", "<unknown>", "app=x"]
+        );
     }
 
     #[test]

@@ -77,7 +77,9 @@ impl PrinterColumn {
             ("string", Value::Null) => Value::Null,
             ("string", other) => json!(other.to_string()),
             ("date", Value::String(s)) => json!(age(Some(s), now)),
-            ("integer", Value::Number(n)) => json!(n.as_i64().or_else(|| n.as_f64().map(|f| f.trunc() as i64))),
+            ("integer", Value::Number(n)) => {
+                json!(n.as_i64().or_else(|| n.as_f64().map(|f| f.trunc() as i64)))
+            }
             ("number", Value::Number(_)) | ("boolean", Value::Bool(_)) => value.clone(),
             _ => Value::Null,
         }
@@ -110,7 +112,14 @@ mod tests {
         let object = json!({"metadata": {"name": "c", "creationTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"cidrs": ["10.0.0.0/8"], "count": 3, "ok": true}});
         let cell = |kind: &str, path: &str| {
-            let column = PrinterColumn { name: String::new(), kind: kind.into(), format: String::new(), description: String::new(), priority: 0, path: Path::parse(path).unwrap() };
+            let column = PrinterColumn {
+                name: String::new(),
+                kind: kind.into(),
+                format: String::new(),
+                description: String::new(),
+                priority: 0,
+                path: Path::parse(path).unwrap(),
+            };
             column.cell(&object, now)
         };
         assert_eq!(cell("date", ".metadata.creationTimestamp"), json!("60m"));

@@ -40,7 +40,9 @@ impl Path {
 
     /// Every value at the path, in order.
     pub(crate) fn find<'a>(&self, object: &'a Value) -> Vec<&'a Value> {
-        self.0.iter().fold(vec![object], |found, step| found.into_iter().flat_map(|v| step.follow(v)).collect())
+        self.0
+            .iter()
+            .fold(vec![object], |found, step| found.into_iter().flat_map(|v| step.follow(v)).collect())
     }
 }
 
@@ -129,7 +131,8 @@ mod tests {
     fn paths_reach_fields_indexes_and_conditions() {
         let object = json!({"spec": {"list": ["a", "b"], "a.b": 1},
             "status": {"conditions": [{"type": "Ready", "status": "True"}, {"type": "X", "status": "False"}]}});
-        let find = |path: &str| Path::parse(path).unwrap().find(&object).into_iter().cloned().collect::<Vec<_>>();
+        let find =
+            |path: &str| Path::parse(path).unwrap().find(&object).into_iter().cloned().collect::<Vec<_>>();
         assert_eq!(find(".spec.list[0]"), [json!("a")]);
         assert_eq!(find(".spec.list[-1]"), [json!("b")]);
         assert_eq!(find(".spec.list[*]"), [json!("a"), json!("b")]);
