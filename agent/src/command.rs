@@ -14,6 +14,15 @@ pub struct Arguments {
     /// Apply a NodeConfig from this file once, without any API.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Name of this node's Node object.
+    #[arg(long, env = "NODE_NAME", conflicts_with = "config")]
+    pub node: Option<String>,
+    /// Name of this cluster's Cluster object.
+    #[arg(long, env = "CLUSTER_NAME", conflicts_with = "config")]
+    pub cluster: Option<String>,
+    /// Kubeconfig of this cluster; without it the one of the pod's service account.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
     /// With --config: stay, and repair what somebody else changes.
     #[arg(long, requires = "config")]
     pub watch: bool,

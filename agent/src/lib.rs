@@ -5,7 +5,18 @@
 
 pub mod command;
 pub mod config;
+mod events;
+mod input;
+mod keeper;
 mod kernel;
+mod nic;
+mod publish;
+mod run;
+mod status;
+mod worker;
 
 pub use agent_core::{Difference, Report, Spec, cleanup, pass};
+pub use input::FINALIZER;
 pub use kernel::RealKernel;
+pub use publish::FIELD_MANAGER;
+pub use run::{RunError, run, watch_file};

@@ -157,9 +157,8 @@ impl Actual {
             }
         }
         self.nexthops.retain(|id, _| !lost.contains(id));
-        self.routes.retain(
-            |_, route| !matches!(route, Some(Route::Via { nexthop, .. }) if lost.contains(nexthop)),
-        );
+        self.routes
+            .retain(|_, route| !matches!(route, Some(Route::Via { nexthop, .. }) if lost.contains(nexthop)));
     }
 
     /// What is left when a device gets another MAC: `NETDEV_CHANGEADDR` flushes its neighbours, permanent ones too.

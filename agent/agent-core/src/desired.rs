@@ -103,7 +103,8 @@ impl Desired {
                 set(Setting::Forwarding(family), 1);
             }
             // Packets of own pods come back by whichever gateway the other side chose.
-            if vtep.plane() == Plane::Local && spec.firewall.as_ref().is_some_and(|firewall| firewall.transit) {
+            if vtep.plane() == Plane::Local && spec.firewall.as_ref().is_some_and(|firewall| firewall.transit)
+            {
                 set(Setting::RpFilter, RP_FILTER_LOOSE);
             }
         }
@@ -147,7 +148,8 @@ impl Desired {
             for key in keys {
                 let family = Family::of_network(key.destination);
                 // Only the host's own packets have no source yet, and they never look into the inbound table.
-                let source = if key.table == TABLE { source_hint(&actual.host, node_pods, family) } else { None };
+                let source =
+                    if key.table == TABLE { source_hint(&actual.host, node_pods, family) } else { None };
                 self.routes.insert(key, Route::Via { nexthop, source, mtu: wanted[&key].mtu });
             }
         }

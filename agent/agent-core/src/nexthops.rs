@@ -198,7 +198,8 @@ fn ways_of(members: &BTreeSet<u32>, actual: &Actual) -> Option<Ways> {
     let mut gateways = BTreeSet::new();
     let mut on = None;
     for member in members {
-        let Some(ActualNexthop::Ours(Nexthop::Single { device, gateway })) = actual.nexthops.get(member) else {
+        let Some(ActualNexthop::Ours(Nexthop::Single { device, gateway })) = actual.nexthops.get(member)
+        else {
             return None;
         };
         gateways.insert(*gateway);

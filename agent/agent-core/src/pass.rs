@@ -107,13 +107,7 @@ fn apply(kernel: &mut impl Kernel, changes: &ChangeSet) -> Result<Outcome, Kerne
     Ok(outcome)
 }
 
-fn report(
-    spec: &Spec,
-    desired: &Desired,
-    actual: &Actual,
-    changes: &ChangeSet,
-    outcome: Outcome,
-) -> Report {
+fn report(spec: &Spec, desired: &Desired, actual: &Actual, changes: &ChangeSet, outcome: Outcome) -> Report {
     let mut differing: Vec<Difference> = Vec::new();
     for entry in &spec.invalid {
         let problem = format!("{} {:?}: {}", entry.field, entry.value, entry.expected);
@@ -142,7 +136,9 @@ fn report(
             Some((operation, refusal)) => {
                 format!("cannot {operation}: {refusal}{}", holder(step, refusal, &actual.host))
             }
-            None => format!("differs again after it was set ({}): somebody else changes it", step.operation()),
+            None => {
+                format!("differs again after it was set ({}): somebody else changes it", step.operation())
+            }
         };
         differing.push(Difference { object, problem });
     }

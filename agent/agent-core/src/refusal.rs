@@ -46,8 +46,7 @@ impl<'a> Protected<'a> {
         }
         let from = self.routes.partition_point(|route| route.destination.network() < first);
         let within = self.routes[from..].iter().take_while(|route| route.destination.network() <= last);
-        let shadowed =
-            within.into_iter().find(|route| route.destination.prefix() >= destination.prefix())?;
+        let shadowed = within.into_iter().find(|route| route.destination.prefix() >= destination.prefix())?;
         let device = shadowed.device.as_ref().map(|device| format!(" on {device}")).unwrap_or_default();
         Some(format!(
             "it would shadow the host's own route to {}{device} (protocol {}); delete that route or leave this CIDR out of the mesh",

@@ -1,5 +1,7 @@
 //! Laws of the reconciliation, over any NodeConfigs and any kernel that they, a vandal and strangers left behind.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod world;
 
 use std::collections::BTreeSet;

@@ -42,6 +42,11 @@ impl Filter {
         found
     }
 
+    /// Whether nftables can be read here.
+    pub(super) fn works(&self) -> bool {
+        self.table().is_ok()
+    }
+
     fn table(&self) -> Result<Option<Table>, NftError> {
         let listing = self.nft.list_table("inet", agent_core::firewall::TABLE_NAME)?;
         let table = listing.as_ref().map(Table::from_listing);
@@ -97,7 +102,8 @@ impl Filter {
                 Program { family: *family, legacy: *legacy }.insert_accept(table, mark)
             }
             ForwardChain::Nft { family, table, chain } => {
-                let mut commands = vec![json!({"insert": {"rule": nft_accept_rule(family, table, chain, mark)}})];
+                let mut commands =
+                    vec![json!({"insert": {"rule": nft_accept_rule(family, table, chain, mark)}})];
                 commands.extend(self.deletions(family, table, chain)?);
                 self.nft.apply(&json!({"nftables": commands})).map_err(refusal)
             }
@@ -118,9 +124,7 @@ impl Filter {
 
     fn deletions(&self, family: &str, table: &str, chain: &str) -> Result<Vec<Value>, Refusal> {
         let listing = self.nft.list_table(family, table).map_err(refusal)?.unwrap_or_default();
-        let delete = |handle: u64| {
-            json!({"delete": {"rule": {"family": family, "table": table, "chain": chain, "handle": handle}}})
-        };
+        let delete = |handle: u64| json!({"delete": {"rule": {"family": family, "table": table, "chain": chain, "handle": handle}}});
         Ok(nft_own_handles(&listing, chain).into_iter().map(delete).collect())
     }
 }

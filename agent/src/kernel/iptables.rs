@@ -75,7 +75,10 @@ impl Program {
             .downcast_ref::<std::io::Error>()
             .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
         let message = if missing {
-            format!("cannot find `{}`: install iptables, or accept mark packets in that chain yourself", self.name())
+            format!(
+                "cannot find `{}`: install iptables, or accept mark packets in that chain yourself",
+                self.name()
+            )
         } else {
             format!("cannot run `{}`: {error}", self.name())
         };

@@ -6,9 +6,9 @@ mod iptables;
 mod read;
 mod write;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use agent_core::{Actual, Kernel, KernelError, Refusal, Stage, Step};
+use agent_core::{Actual, Host, Kernel, KernelError, Refusal, Stage, Step};
 use api::Vtep;
 use netlink::{Netlink, Op};
 
@@ -32,6 +32,22 @@ impl RealKernel {
     /// The address of its netlink socket, by which its own changes are told from those of others.
     pub fn port(&self) -> u32 {
         self.netlink.port()
+    }
+
+    /// The indexes of our devices, as last seen.
+    pub fn devices(&self) -> BTreeSet<u32> {
+        self.indexes.values().copied().collect()
+    }
+
+    /// The host's devices and addresses, without the rest of a full reading.
+    pub(crate) fn host(&mut self) -> Result<Host, KernelError> {
+        read::host(&mut self.netlink)
+    }
+
+    /// The names of what this node can do, for its ClusterNode.
+    pub(crate) fn capabilities(&self) -> BTreeSet<String> {
+        let known = [("resilient-nexthops", read::has_resilient_groups()), ("nftables", self.filter.works())];
+        known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()).collect()
     }
 
     /// Sends the messages of all steps at once; the first refusal of a step is its answer.
@@ -59,8 +75,7 @@ impl RealKernel {
 
     fn find_devices(&mut self) -> Result<(), netlink::Error> {
         let links = self.netlink.links()?;
-        self.indexes =
-            links.iter().filter_map(|link| Some((Vtep::named(&link.name)?, link.index))).collect();
+        self.indexes = links.iter().filter_map(|link| Some((Vtep::named(&link.name)?, link.index))).collect();
         Ok(())
     }
 }

@@ -1,9 +1,9 @@
 //! Reading: everything of ours, and of the host what decisions depend on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use agent_core::{
-    ALIAS, Actual, ActualDevice, ActualNexthop, HostAddress, HostLink, HostRoute, INBOUND_TABLE,
+    ALIAS, Actual, ActualDevice, ActualNexthop, Host, HostAddress, HostLink, HostRoute, INBOUND_TABLE,
     KernelError, NEXTHOP_IDS, Nexthop, Owner, PROTOCOL, Resilience, Route, RouteKey, Rule, Setting, Sysctl,
     TABLE,
 };
@@ -39,6 +39,15 @@ pub(super) fn read(netlink: &mut Netlink) -> Result<Actual, KernelError> {
     actual.host.forwarding = forwarding();
     actual.host.resilient_groups = has_resilient_groups();
     Ok(actual)
+}
+
+/// The host's devices and addresses alone.
+pub(super) fn host(netlink: &mut Netlink) -> Result<Host, KernelError> {
+    let mut actual = Actual::default();
+    let links = netlink.links().map_err(cannot_read("devices"))?;
+    let devices = devices(&links, &mut actual);
+    addresses(netlink, &devices, &mut actual).map_err(cannot_read("addresses"))?;
+    Ok(actual.host)
 }
 
 fn cannot_read(what: &'static str) -> impl Fn(netlink::Error) -> KernelError {
@@ -107,12 +116,7 @@ fn addresses(netlink: &mut Netlink, devices: &Devices, actual: &mut Actual) -> R
     Ok(())
 }
 
-fn entries(
-    netlink: &mut Netlink,
-    index: u32,
-    vtep: Vtep,
-    actual: &mut Actual,
-) -> Result<(), netlink::Error> {
+fn entries(netlink: &mut Netlink, index: u32, vtep: Vtep, actual: &mut Actual) -> Result<(), netlink::Error> {
     for neighbour in netlink.neighbours(index)? {
         if neighbour.state == netlink::NeighbourState::Permanent {
             actual.neighbours.insert((vtep, neighbour.address), neighbour.mac.map(|mac| Mac(mac.0)));
@@ -220,11 +224,7 @@ fn host_route(route: &netlink::Route, devices: &Devices) -> Option<HostRoute> {
     })
 }
 
-fn rules(
-    netlink: &mut Netlink,
-    family: netlink::Family,
-    actual: &mut Actual,
-) -> Result<(), netlink::Error> {
+fn rules(netlink: &mut Netlink, family: netlink::Family, actual: &mut Actual) -> Result<(), netlink::Error> {
     for rule in netlink.rules(family)?.into_iter().filter(|rule| rule.protocol == PROTOCOL) {
         let plain = (&rule.to, &rule.from, &rule.output, &rule.mark) == (&None, &None, &None, &None);
         if let (RuleAction::Lookup(table), true) = (rule.action, plain) {
@@ -236,10 +236,8 @@ fn rules(
 }
 
 fn forwarding() -> BTreeMap<Family, bool> {
-    let keys = [
-        (Family::V4, &["ipv4", "ip_forward"][..]),
-        (Family::V6, &["ipv6", "conf", "all", "forwarding"][..]),
-    ];
+    let keys =
+        [(Family::V4, &["ipv4", "ip_forward"][..]), (Family::V6, &["ipv6", "conf", "all", "forwarding"][..])];
     keys.into_iter()
         .filter_map(|(family, key)| {
             let value = netlink::sysctl::Sysctl::net(key).ok()?.read().ok()?;
@@ -249,7 +247,7 @@ fn forwarding() -> BTreeMap<Family, bool> {
 }
 
 /// By the kernel's version: to try would be to write.
-fn has_resilient_groups() -> bool {
+pub(super) fn has_resilient_groups() -> bool {
     let Ok(system) = nix::sys::utsname::uname() else { return false };
     version(&system.release().to_string_lossy()).is_some_and(|version| version >= RESILIENT_SINCE)
 }
@@ -257,12 +255,6 @@ fn has_resilient_groups() -> bool {
 fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().ok());
     Some((numbers.next()??, numbers.next()??))
-}
-
-/// The names of what this node can do, for its ClusterNode.
-pub(crate) fn capabilities(nftables: bool) -> BTreeSet<String> {
-    let known = [("resilient-nexthops", has_resilient_groups()), ("nftables", nftables)];
-    known.into_iter().filter(|(_, can)| *can).map(|(name, _)| name.to_owned()).collect()
 }
 
 #[cfg(test)]

@@ -40,9 +40,7 @@ pub(super) fn messages(step: &Step, indexes: &BTreeMap<Vtep, u32>) -> Result<Vec
             Op::delete(Neighbour::permanent(index(vtep)?, *address, netlink::Mac::default(), PROTOCOL))
         }
         Step::SetFdb(vtep, mac, to) => Op::replace(FdbEntry::permanent(index(vtep)?, hardware(*mac), *to)),
-        Step::DeleteFdb(vtep, mac, to) => {
-            Op::delete(FdbEntry::permanent(index(vtep)?, hardware(*mac), *to))
-        }
+        Step::DeleteFdb(vtep, mac, to) => Op::delete(FdbEntry::permanent(index(vtep)?, hardware(*mac), *to)),
         Step::SetNexthop(id, nexthop) => Op::replace(nexthop_object(*id, nexthop, index)?),
         Step::DeleteNexthop(id) => Op::delete(netlink::Nexthop::group(*id, PROTOCOL, [], None)),
         // Never a replacement: what has this key may be somebody else's.
@@ -111,9 +109,7 @@ fn route(key: &RouteKey, to: Option<&Route>) -> netlink::Route {
             mtu: *mtu,
             ..netlink::Route::unicast(destination, table, PROTOCOL, Via::Nexthop(*nexthop))
         },
-        Some(Route::Unreachable) => {
-            netlink::Route::unreachable(destination, table, PROTOCOL, key.metric)
-        }
+        Some(Route::Unreachable) => netlink::Route::unreachable(destination, table, PROTOCOL, key.metric),
         None => netlink::Route {
             kind: netlink::RouteKind::Other(0),
             ..netlink::Route::unicast(destination, table, PROTOCOL, Via::Nothing)

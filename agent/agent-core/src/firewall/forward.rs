@@ -107,9 +107,11 @@ impl Chains {
         if is_policy_chain(chain) || !seen.insert(chain.to_owned()) {
             return false;
         }
-        self.rules.get(chain).into_iter().flatten().any(|rule| {
-            rule.drops || rule.targets.iter().any(|target| self.chain_drops(target, seen))
-        })
+        self.rules
+            .get(chain)
+            .into_iter()
+            .flatten()
+            .any(|rule| rule.drops || rule.targets.iter().any(|target| self.chain_drops(target, seen)))
     }
 }
 

@@ -197,8 +197,9 @@ pub(super) fn rule_priority(priority: Option<u32>, checker: &mut Checker) -> u32
     match priority {
         Some(priority) if !(2..=32765).contains(&priority) => {
             let mut entry = checker.entry(List::Routes, "rulePriority");
-            let expected =
-                format!("is not between the local and the main table (2 to 32765); {DEFAULT_RULE_PRIORITY} holds");
+            let expected = format!(
+                "is not between the local and the main table (2 to 32765); {DEFAULT_RULE_PRIORITY} holds"
+            );
             entry.refuse::<()>("rulePriority", priority, expected);
             DEFAULT_RULE_PRIORITY
         }

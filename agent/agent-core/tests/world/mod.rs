@@ -185,19 +185,21 @@ pub fn any_config() -> impl Strategy<Value = NodeConfigSpec> {
         any_firewall(),
         prop::option::of(150u32..153),
     );
-    parts.prop_map(|(devices, (routes, inbound_routes), unreachable, (fdbs, arps), firewall, rule_priority)| {
-        readable(NodeConfigSpec {
-            devices: devices.into_iter().flatten().collect(),
-            routes,
-            inbound_routes,
-            unreachable: list(&unreachable),
-            fdbs,
-            arps,
-            firewall,
-            rule_priority,
-            ..NodeConfigSpec::default()
-        })
-    })
+    parts.prop_map(
+        |(devices, (routes, inbound_routes), unreachable, (fdbs, arps), firewall, rule_priority)| {
+            readable(NodeConfigSpec {
+                devices: devices.into_iter().flatten().collect(),
+                routes,
+                inbound_routes,
+                unreachable: list(&unreachable),
+                fdbs,
+                arps,
+                firewall,
+                rule_priority,
+                ..NodeConfigSpec::default()
+            })
+        },
+    )
 }
 
 /// Leaves out what the validation would name.
@@ -253,7 +255,9 @@ fn vandalise_once(state: &mut Actual, what: u8, index: &Index) {
             device.up = index.index(2) == 0;
         }
         2 => drop(pick(state.addresses.clone(), index).map(|address| state.addresses.remove(&address))),
-        3 => drop(pick(state.neighbours.keys().copied(), index).map(|key| state.neighbours.insert(key, None))),
+        3 => {
+            drop(pick(state.neighbours.keys().copied(), index).map(|key| state.neighbours.insert(key, None)))
+        }
         4 => drop(pick(state.fdb.clone(), index).map(|entry| state.fdb.remove(&entry))),
         5 => {
             if let Some((vtep, mac, _)) = pick(state.fdb.clone(), index) {

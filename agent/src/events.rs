@@ -1,0 +1,158 @@
+//! What tells that the kernel changed: netlink notifications, and what `nft monitor` prints.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use agent_core::{INBOUND_TABLE, NEXTHOP_IDS, TABLE};
+use api::Vtep;
+use netlink::{Event, Monitor};
+use tokio::sync::mpsc::UnboundedSender;
+
+/// A silent socket is asked again, to notice that nobody listens any more.
+const SILENCE: Duration = Duration::from_secs(5);
+/// Before a program that ended, or a socket that failed, is started anew.
+const RESTART: Duration = Duration::from_secs(10);
+
+/// Something changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Wake {
+    /// An object, by netlink.
+    Netlink(Event),
+    /// The packet filter.
+    Filter,
+}
+
+/// How soon a pass should follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Urgency {
+    /// Nothing that concerns us.
+    None,
+    /// Of the host: our decisions may depend on it.
+    Soon,
+    /// Ours, or it may be.
+    Now,
+}
+
+impl Wake {
+    /// How soon a pass should follow, given the indexes of our devices.
+    pub(crate) fn urgency(&self, is_ours: impl Fn(u32) -> bool) -> Urgency {
+        match self {
+            Wake::Filter => Urgency::Soon,
+            Wake::Netlink(Event::Link { index, name }) if is_ours(*index) || Vtep::named(name).is_some() => {
+                Urgency::Now
+            }
+            Wake::Netlink(Event::Address { device }) if is_ours(*device) => Urgency::Now,
+            Wake::Netlink(Event::Link { .. } | Event::Address { .. }) => Urgency::Soon,
+            Wake::Netlink(Event::Neighbour { device } | Event::Fdb { device }) if is_ours(*device) => {
+                Urgency::Now
+            }
+            Wake::Netlink(Event::Route { table: TABLE | INBOUND_TABLE, .. }) => Urgency::Now,
+            Wake::Netlink(Event::Nexthop { id }) if NEXTHOP_IDS.contains(id) => Urgency::Now,
+            Wake::Netlink(Event::Rule { .. } | Event::Overrun) => Urgency::Now,
+            Wake::Netlink(_) => Urgency::None,
+        }
+    }
+}
+
+/// Listens in the caller's namespace for what others than the socket `own` change. Without notifications there is
+/// still the periodic pass, so a failure here is said and tried again.
+pub(crate) fn listen(own: u32, wakes: UnboundedSender<Wake>) -> std::io::Result<()> {
+    let filter_wakes = wakes.clone();
+    thread::Builder::new().name("netlink-events".to_owned()).spawn(move || {
+        while !wakes.is_closed() {
+            if let Err(error) = netlink_events(own, &wakes) {
+                tracing::warn!(%error, "kernel notifications failed, listening anew");
+                // Whatever was missed meanwhile.
+                let _ = wakes.send(Wake::Netlink(Event::Overrun));
+                thread::sleep(RESTART);
+            }
+        }
+    })?;
+    thread::Builder::new().name("nft-events".to_owned()).spawn(move || {
+        while !filter_wakes.is_closed() {
+            if let Err(error) = filter_events(&filter_wakes) {
+                tracing::debug!(%error, "no nft monitor: the packet filter is looked at once a minute");
+            }
+            thread::sleep(RESTART);
+        }
+    })?;
+    Ok(())
+}
+
+fn netlink_events(own: u32, wakes: &UnboundedSender<Wake>) -> Result<(), netlink::Error> {
+    let mut monitor = Monitor::open()?;
+    monitor.ignore(own);
+    loop {
+        let heard = match monitor.next(SILENCE)? {
+            Some(event) => wakes.send(Wake::Netlink(event)).is_ok(),
+            None => !wakes.is_closed(),
+        };
+        if !heard {
+            return Ok(());
+        }
+    }
+}
+
+/// Ends with its parent's interest in it.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // A program that has ended already cannot be killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn filter_events(wakes: &UnboundedSender<Wake>) -> std::io::Result<()> {
+    let mut child = Ended(
+        Command::new("nft")
+            .arg("monitor")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?,
+    );
+    let Some(output) = child.0.stdout.take() else { return Ok(()) };
+    for line in BufReader::new(output).lines() {
+        let line = line?;
+        if concerns_us(&line) && wakes.send(Wake::Filter).is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Our table, or a chain that may be on the forward hook: kube-proxy alone changes thousands of other rules.
+fn concerns_us(line: &str) -> bool {
+    let lower = line.to_ascii_lowercase();
+    lower.contains("inet clusterlink") || lower.contains("forward") || lower.contains("delete table")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_is_urgent_and_strangers_pods_are_not() {
+        let ours = |index: u32| index == 7;
+        let urgency = |event: Event| Wake::Netlink(event).urgency(ours);
+        assert_eq!(urgency(Event::Link { index: 9, name: "vx-bridge".to_owned() }), Urgency::Now);
+        assert_eq!(urgency(Event::Link { index: 9, name: "veth12".to_owned() }), Urgency::Soon);
+        assert_eq!(urgency(Event::Neighbour { device: 9 }), Urgency::None);
+        assert_eq!(urgency(Event::Fdb { device: 7 }), Urgency::Now);
+        let route = |table| Event::Route { family: netlink::Family::V4, table, protocol: 4 };
+        assert_eq!(urgency(route(200)), Urgency::Now);
+        assert_eq!(urgency(route(254)), Urgency::None);
+        assert_eq!(urgency(Event::Overrun), Urgency::Now);
+    }
+
+    #[test]
+    fn of_the_packet_filter_our_table_and_forward_chains_count() {
+        assert!(concerns_us("delete rule inet clusterlink mesh handle 4"));
+        assert!(concerns_us("add rule ip filter FORWARD counter drop"));
+        assert!(!concerns_us("add rule ip nat KUBE-SVC-X jump KUBE-SEP-Y"));
+    }
+}

@@ -1,0 +1,170 @@
+//! Keeps the kernel as the latest NodeConfig says: a pass whenever the NodeConfig or the kernel changes, at once.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use agent_core::{KernelError, Report, Spec};
+use jiff::Timestamp;
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::events::{Urgency, Wake};
+use crate::worker::{Passed, Worker};
+
+/// What comes within this time is one change: a device that goes takes a hundred objects along.
+const COALESCE: Duration = Duration::from_millis(20);
+/// Changes of the host that our decisions may depend on.
+const COALESCE_HOST: Duration = Duration::from_millis(300);
+/// A look at everything, whatever the kernel told.
+const RESYNC: Duration = Duration::from_secs(60);
+/// The first retry of what failed; each one waits twice as long as the one before.
+const FIRST_RETRY: Duration = Duration::from_millis(500);
+
+/// What the kernel shall be.
+#[derive(Clone, Debug, Default)]
+pub(crate) enum Goal {
+    /// Not known yet, which is not the same as nothing: the kernel is left alone.
+    #[default]
+    Unknown,
+    /// Like this.
+    Present {
+        /// The NodeConfig.
+        spec: Arc<Spec>,
+        /// Its generation, where it is an object.
+        generation: Option<i64>,
+    },
+    /// Without anything of ours: the NodeConfig is being deleted.
+    Gone,
+}
+
+/// What came of a goal.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    /// The generation that was applied; `None` for a teardown and for a file.
+    pub(crate) generation: Option<i64>,
+    /// Whether this is the outcome of [`Goal::Gone`].
+    pub(crate) gone: bool,
+    /// What was found, or why nothing was.
+    pub(crate) result: Result<Report, KernelError>,
+    /// When.
+    pub(crate) at: Timestamp,
+    /// When the kernel was changed for the last time, since this process started.
+    pub(crate) changed_at: Option<Timestamp>,
+}
+
+impl Outcome {
+    /// Whether everything is as the goal says.
+    pub(crate) fn is_reached(&self) -> bool {
+        self.result.as_ref().is_ok_and(Report::is_applied)
+    }
+}
+
+/// The one task that asks for passes.
+pub(crate) struct Keeper {
+    pub(crate) worker: Worker,
+    pub(crate) goal: watch::Receiver<Goal>,
+    /// The addresses that peers send to, where they are known.
+    pub(crate) underlay: watch::Receiver<Vec<IpAddr>>,
+    pub(crate) wakes: UnboundedReceiver<Wake>,
+    pub(crate) outcome: watch::Sender<Option<Outcome>>,
+}
+
+impl Keeper {
+    /// Runs until nobody sets goals any more.
+    pub(crate) async fn run(mut self) {
+        let mut ours = BTreeSet::new();
+        let mut changed_at = None;
+        let mut retry = FIRST_RETRY;
+        loop {
+            let goal = self.goal.borrow_and_update().clone();
+            self.underlay.mark_unchanged();
+            let Some(mut outcome) = self.reach(goal, &mut ours).await else {
+                // Nothing is known yet, so nothing that happens matters.
+                if self.goal.changed().await.is_err() {
+                    return;
+                }
+                continue;
+            };
+            if outcome.result.as_ref().is_ok_and(|report| report.changed > 0) {
+                changed_at = Some(outcome.at);
+            }
+            outcome.changed_at = changed_at;
+            let reached = outcome.is_reached();
+            log(&outcome);
+            self.outcome.send_replace(Some(outcome));
+            let wait = if reached { RESYNC } else { retry };
+            retry = if reached { FIRST_RETRY } else { (retry * 2).min(RESYNC) };
+            if self.wait(Instant::now() + wait, &ours).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn reach(&self, goal: Goal, ours: &mut BTreeSet<u32>) -> Option<Outcome> {
+        let (result, generation, gone) = match goal {
+            Goal::Unknown => return None,
+            Goal::Present { spec, generation } => {
+                let underlay = self.underlay.borrow().clone();
+                (self.worker.pass(spec, underlay).await, generation, false)
+            }
+            Goal::Gone => (self.worker.cleanup().await, None, true),
+        };
+        let result = result.map(|Passed { report, devices }| {
+            *ours = devices;
+            report
+        });
+        Some(Outcome { generation, gone, result, at: Timestamp::now(), changed_at: None })
+    }
+
+    /// Waits for a new goal, for a change of the kernel that concerns us, or until it is time anyway.
+    async fn wait(&mut self, until: Instant, ours: &BTreeSet<u32>) -> Result<(), watch::error::RecvError> {
+        let urgency = loop {
+            tokio::select! {
+                changed = self.goal.changed() => return changed,
+                changed = self.underlay.changed() => return changed,
+                () = sleep_until(until) => return Ok(()),
+                wake = self.wakes.recv() => {
+                    let urgency = wake.map_or(Urgency::None, |wake| wake.urgency(|index| ours.contains(&index)));
+                    if urgency > Urgency::None {
+                        break urgency;
+                    }
+                }
+            }
+        };
+        self.coalesce(urgency, ours).await;
+        Ok(())
+    }
+
+    /// Takes what comes right behind the first change. Never prolonged: a storm must not delay the repair.
+    async fn coalesce(&mut self, first: Urgency, ours: &BTreeSet<u32>) {
+        let start = Instant::now();
+        let mut until = start + if first == Urgency::Now { COALESCE } else { COALESCE_HOST };
+        while let Ok(Some(wake)) = timeout_at(until, self.wakes.recv()).await {
+            if wake.urgency(|index| ours.contains(&index)) == Urgency::Now {
+                until = until.min(Instant::now() + COALESCE);
+            }
+        }
+    }
+}
+
+fn log(outcome: &Outcome) {
+    match &outcome.result {
+        Ok(report) if !report.is_applied() => {
+            let first = report.differing.first().map(ToString::to_string).unwrap_or_default();
+            tracing::warn!(
+                differing = report.differing.len(),
+                changed = report.changed,
+                first,
+                "the kernel is not as the NodeConfig says"
+            );
+        }
+        Ok(report) if report.changed > 0 => {
+            tracing::info!(changed = report.changed, desired = report.desired, "the kernel was changed");
+        }
+        Ok(report) => tracing::debug!(desired = report.desired, "the kernel is as the NodeConfig says"),
+        Err(error) => tracing::warn!(%error, "the pass failed, the kernel is left as it is"),
+    }
+}

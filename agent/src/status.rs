@@ -1,0 +1,145 @@
+//! What a NodeConfig's status says of an outcome.
+
+use agent_core::Report;
+use api::NodeConfigStatus;
+use api::condition::{APPLIED, SPEC_SUPPORTED, State};
+use api::node_config::Entries;
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use crate::keeper::Outcome;
+
+/// How many differences a status names: the rest is a number.
+const MOST_NAMED: usize = 20;
+/// How many of them a condition's message names.
+const MOST_IN_MESSAGE: usize = 3;
+
+/// The status after an outcome; `None` where nothing but the time would be new.
+pub(crate) fn status(outcome: &Outcome, old: &NodeConfigStatus) -> Option<NodeConfigStatus> {
+    let mut new = old.clone();
+    new.observed_generation = outcome.generation;
+    // The status speaks of seconds; what was written before this process started is not known to it.
+    new.last_change_time = outcome.changed_at.map(time).or_else(|| old.last_change_time.clone());
+    let states = match &outcome.result {
+        Ok(report) => {
+            let differing = u64::try_from(report.differing.len()).unwrap_or(u64::MAX);
+            let desired = u64::try_from(report.desired).unwrap_or(u64::MAX);
+            new.entries = Some(Entries { desired, differing });
+            new.differing = report.differing.iter().take(MOST_NAMED).map(ToString::to_string).collect();
+            [applied(report), supported(report)].to_vec()
+        }
+        Err(error) => [State {
+            kind: APPLIED,
+            status: false,
+            reason: "KernelFailed".to_owned(),
+            message: format!("{error}; nothing is deleted, and it is tried again"),
+        }]
+        .to_vec(),
+    };
+    let kept =
+        old.conditions.iter().filter(|condition| states.iter().all(|state| state.kind != condition.type_));
+    let mut conditions: Vec<_> = kept.cloned().collect();
+    let now = time(outcome.at);
+    conditions
+        .extend(states.into_iter().map(|state| state.over(&old.conditions, outcome.generation, now.clone())));
+    conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+    new.conditions = conditions;
+    if new == *old {
+        return None;
+    }
+    if outcome.is_reached() {
+        new.last_sync_time = Some(now);
+    }
+    Some(new)
+}
+
+fn time(timestamp: Timestamp) -> Time {
+    Time(Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
+}
+
+fn applied(report: &Report) -> State {
+    if report.is_applied() {
+        let mut message = format!("{} kernel objects are as the spec says", report.desired);
+        for notice in &report.notices {
+            message.push_str(". ");
+            message.push_str(notice);
+        }
+        return State { kind: APPLIED, status: true, reason: reason(&report.notices, "AsDesired"), message };
+    }
+    let named: Vec<String> = report.differing.iter().take(MOST_IN_MESSAGE).map(ToString::to_string).collect();
+    let more = report.differing.len().saturating_sub(MOST_IN_MESSAGE);
+    let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
+    State {
+        kind: APPLIED,
+        status: false,
+        reason: "Differs".to_owned(),
+        message: format!("{}{rest}", named.join("; ")),
+    }
+}
+
+/// A notice begins with its reason.
+fn reason(notices: &[String], otherwise: &str) -> String {
+    let word = notices.first().and_then(|notice| notice.split_once(':')).map(|(word, _)| word);
+    word.unwrap_or(otherwise).to_owned()
+}
+
+fn supported(report: &Report) -> State {
+    let status = report.unsupported.is_empty();
+    State {
+        kind: SPEC_SUPPORTED,
+        status,
+        reason: if status { "AllFields" } else { "FieldsIgnored" }.to_owned(),
+        message: if status {
+            "every field that is set is acted upon".to_owned()
+        } else {
+            report.unsupported.join("; ")
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::{Difference, KernelError};
+
+    use super::*;
+
+    fn outcome(second: i64, result: Result<Report, KernelError>) -> Outcome {
+        let at = Timestamp::from_second(second).unwrap();
+        Outcome { generation: Some(3), gone: false, result, at, changed_at: None }
+    }
+
+    fn differing(count: usize) -> Report {
+        let one = |n: usize| Difference { object: format!("route {n}"), problem: "cannot add".to_owned() };
+        Report { desired: 100, differing: (0..count).map(one).collect(), ..Report::default() }
+    }
+
+    #[test]
+    fn time_alone_is_not_worth_a_write() {
+        let good = || Ok(Report { desired: 9, ..Report::default() });
+        let first = status(&outcome(10, good()), &NodeConfigStatus::default()).unwrap();
+        assert_eq!(first.observed_generation, Some(3));
+        assert_eq!(first.last_sync_time, Some(time(Timestamp::from_second(10).unwrap())));
+        assert_eq!(status(&outcome(70, good()), &first), None);
+        let worse = status(&outcome(80, Ok(differing(1))), &first).unwrap();
+        // When it was equal for the last time.
+        assert_eq!(worse.last_sync_time, first.last_sync_time);
+        assert!(!api::condition::is_true(&worse.conditions, APPLIED));
+    }
+
+    #[test]
+    fn a_thousand_differences_are_named_in_part_and_counted_in_full() {
+        let status = status(&outcome(1, Ok(differing(1000))), &NodeConfigStatus::default()).unwrap();
+        assert_eq!(status.entries, Some(Entries { desired: 100, differing: 1000 }));
+        assert_eq!(status.differing.len(), 20);
+        let message = &status.conditions.iter().find(|c| c.type_ == APPLIED).unwrap().message;
+        assert!(message.ends_with("route 2: cannot add; and 997 more"), "{message}");
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_answer_is_said_to_be_so() {
+        let error = KernelError::Read { what: "routes", reason: "overrun".to_owned() };
+        let status = status(&outcome(1, Err(error)), &NodeConfigStatus::default()).unwrap();
+        assert_eq!(status.conditions[0].reason, "KernelFailed");
+        assert_eq!(status.entries, None);
+    }
+}

@@ -1,0 +1,123 @@
+//! The thread that owns the kernel: netlink answers, settings and programs all belong to one thread's namespace.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::sync::{Arc, mpsc};
+use std::thread;
+
+use agent_core::{Host, KernelError, Report, Spec};
+use tokio::sync::oneshot;
+
+use crate::RealKernel;
+
+/// What a pass found, and which devices are ours now.
+#[derive(Clone, Debug)]
+pub(crate) struct Passed {
+    pub(crate) report: Report,
+    pub(crate) devices: BTreeSet<u32>,
+}
+
+/// What of the host a ClusterNode is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Facts {
+    pub(crate) host: Host,
+    /// The source address of packets to the address that was asked for.
+    pub(crate) reached_from: Option<IpAddr>,
+    pub(crate) capabilities: BTreeSet<String>,
+}
+
+type Answer<T> = oneshot::Sender<Result<T, KernelError>>;
+
+enum Job {
+    Pass(Arc<Spec>, Vec<IpAddr>, Answer<Passed>),
+    Cleanup(Answer<Passed>),
+    Facts(Option<IpAddr>, Answer<Facts>),
+}
+
+/// The way to the kernel's thread. The thread ends with the last of its callers.
+#[derive(Clone, Debug)]
+pub(crate) struct Worker {
+    jobs: mpsc::Sender<Job>,
+    port: u32,
+}
+
+impl Worker {
+    /// Starts a thread in the caller's namespace.
+    pub(crate) fn start() -> Result<Self, KernelError> {
+        let (jobs, queue) = mpsc::channel();
+        let (opened, port) = mpsc::channel();
+        let work = move || match RealKernel::open() {
+            Ok(mut kernel) => {
+                // The starter waits for this answer.
+                let _ = opened.send(Ok(kernel.port()));
+                queue.into_iter().for_each(|job| do_job(&mut kernel, job));
+            }
+            Err(error) => drop(opened.send(Err(error.to_string()))),
+        };
+        let failed = |reason: String| KernelError::Read { what: "the kernel", reason };
+        thread::Builder::new()
+            .name("kernel".to_owned())
+            .spawn(work)
+            .map_err(|error| failed(error.to_string()))?;
+        let port = port.recv().map_err(|_| failed("its thread ended".to_owned()))?.map_err(failed)?;
+        Ok(Worker { jobs, port })
+    }
+
+    /// The netlink address of its changes.
+    pub(crate) fn port(&self) -> u32 {
+        self.port
+    }
+
+    pub(crate) async fn pass(&self, spec: Arc<Spec>, underlay: Vec<IpAddr>) -> Result<Passed, KernelError> {
+        self.ask(|answer| Job::Pass(spec, underlay, answer)).await
+    }
+
+    pub(crate) async fn cleanup(&self) -> Result<Passed, KernelError> {
+        self.ask(Job::Cleanup).await
+    }
+
+    pub(crate) async fn facts(&self, reach: Option<IpAddr>) -> Result<Facts, KernelError> {
+        self.ask(|answer| Job::Facts(reach, answer)).await
+    }
+
+    async fn ask<T>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Result<T, KernelError> {
+        let (answer, answered) = oneshot::channel();
+        let ended = || KernelError::Read { what: "the kernel", reason: "its thread ended".to_owned() };
+        self.jobs.send(job(answer)).map_err(|_| ended())?;
+        answered.await.map_err(|_| ended())?
+    }
+}
+
+/// Who asked may have gone meanwhile; what was done is done.
+fn do_job(kernel: &mut RealKernel, job: Job) {
+    match job {
+        Job::Pass(spec, underlay, answer) => {
+            let report = agent_core::pass(kernel, &spec, &underlay);
+            let _ = answer.send(report.map(|report| Passed { report, devices: kernel.devices() }));
+        }
+        Job::Cleanup(answer) => {
+            let report = agent_core::cleanup(kernel);
+            let _ = answer.send(report.map(|report| Passed { report, devices: kernel.devices() }));
+        }
+        Job::Facts(reach, answer) => {
+            let facts = kernel.host().map(|host| Facts {
+                host,
+                reached_from: reach.and_then(source_towards),
+                capabilities: kernel.capabilities(),
+            });
+            let _ = answer.send(facts);
+        }
+    }
+}
+
+/// The address that the kernel would send from: connecting a UDP socket looks the route up and sends nothing.
+fn source_towards(address: IpAddr) -> Option<IpAddr> {
+    let any = match address {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    let socket = UdpSocket::bind(SocketAddr::new(any, 0)).ok()?;
+    // The port is never used; discard (RFC 863).
+    socket.connect(SocketAddr::new(address, 9)).ok()?;
+    Some(socket.local_addr().ok()?.ip())
+}
