@@ -40,7 +40,10 @@ pub(crate) fn answer(shared: &Arc<Shared>, info: &RequestInfo, headers: &HeaderM
     if !negotiate::accepts_json(headers) {
         return Err(Status::not_acceptable("application/json"));
     }
-    let state = shared.lock();
+    let mut state = shared.lock();
+    if let ["openapi", "v3"] = segments.as_slice() {
+        return Ok(response::json(200, encode(&state.open_api_index())));
+    }
     let registry = &state.registry;
     let value = match segments.as_slice() {
         ["version"] => discovery::version(shared.config.minor_version),
@@ -53,7 +56,6 @@ pub(crate) fn answer(shared: &Arc<Shared>, info: &RequestInfo, headers: &HeaderM
         ["api", version] => discovery::resources(registry, "", version)?,
         ["apis", group] => discovery::group(registry, group)?,
         ["apis", group, version] => discovery::resources(registry, group, version)?,
-        ["openapi", "v3"] => openapi::index(registry),
         ["openapi", "v3", "api", version] => openapi::document(registry, "", version)?,
         ["openapi", "v3", "apis", group, version] => openapi::document(registry, group, version)?,
         [] => {

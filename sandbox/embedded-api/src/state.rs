@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::kinds::strategy::Strategy;
 use crate::kinds::{Registry, Resource, builtin, crd};
+use crate::openapi;
 use crate::services::Allocations;
 use crate::status::{Answer, Status};
 use crate::store::{Address, GroupResource, Key, Store, Stored};
@@ -18,6 +19,7 @@ pub(crate) struct State {
     pub(crate) registry: Registry,
     pub(crate) services: Allocations,
     identifiers: Identifiers,
+    open_api_index: Option<(u64, Value)>,
 }
 
 /// Uids and name suffixes: a hash chain from a seed, so that one seed gives one run.
@@ -30,7 +32,13 @@ impl State {
     pub(crate) fn new(store: Store, services: Allocations, seed: String, service_cidr_api: bool) -> Self {
         let served = |r: &Arc<Resource>| service_cidr_api || r.strategy != Strategy::ServiceCidr;
         let registry = Registry::new(builtin::resources().into_iter().filter(served));
-        let mut state = Self { store, registry, services, identifiers: Identifiers { seed, issued: 0 } };
+        let mut state = Self {
+            store,
+            registry,
+            services,
+            identifiers: Identifiers { seed, issued: 0 },
+            open_api_index: None,
+        };
         let tables: Vec<GroupResource> = state.registry.iter().map(|r| r.table()).collect();
         tables.into_iter().for_each(|table| state.store.open(table));
         state
@@ -69,6 +77,9 @@ impl State {
         // A CRD that does not compile never gets here: it is refused before it is stored.
         let Ok(resource) = crd::resource(crd) else { return };
         self.store.open(resource.table());
+        if let Some(version) = resource.version(&resource.storage_version) {
+            self.store.reindex(&resource.table(), |object| version.index(object));
+        }
         if resource.versions.is_empty() {
             self.registry.remove(&resource.table());
         } else {
@@ -83,6 +94,19 @@ impl State {
 
     pub(crate) fn resource_of(&self, address: &Address) -> Option<Arc<Resource>> {
         self.registry.get(&address.table).cloned()
+    }
+
+    /// The OpenAPI index, made anew only when something else is served: it hashes every document.
+    pub(crate) fn open_api_index(&mut self) -> Value {
+        let generation = self.registry.generation();
+        match &self.open_api_index {
+            Some((at, index)) if *at == generation => index.clone(),
+            _ => {
+                let index = openapi::index(&self.registry);
+                self.open_api_index = Some((generation, index.clone()));
+                index
+            }
+        }
     }
 
     pub(crate) fn new_uid(&mut self) -> String {

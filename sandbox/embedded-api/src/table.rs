@@ -131,7 +131,7 @@ impl View {
     }
 
     fn row(&self, object: &Value, now: Timestamp) -> Value {
-        let mut row = json!({"cells": self.version().columns.cells(object, now)});
+        let mut row = json!({"cells": self.resource.columns_of(&self.version, object, now)});
         match self.include {
             Include::Nothing => {}
             Include::Metadata => row["object"] = partial(object),

@@ -61,7 +61,7 @@ pub(crate) fn resource(crd: &Value) -> Result<Resource, Vec<Cause>> {
     if !causes.is_empty() {
         return Err(causes);
     }
-    served.sort_by(|a: &Version, b| version_order(&b.name).cmp(&version_order(&a.name)));
+    served.sort_by_key(|v: &Version| std::cmp::Reverse(version_order(&v.name)));
     let names = &spec["names"];
     let storage = versions(crd).find(|v| v["storage"] == true);
     Ok(Resource {

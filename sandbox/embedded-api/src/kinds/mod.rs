@@ -110,6 +110,19 @@ impl Resource {
         }
     }
 
+    /// An object's cells; those of Events read the core form.
+    pub(crate) fn columns_of(&self, version: &str, object: &Value, now: jiff::Timestamp) -> Value {
+        let Some(version) = self.version(version) else { return Value::Null };
+        match self.storage {
+            Storage::Own => version.columns.cells(object, now),
+            Storage::CoreEvents => {
+                let mut core = object.clone();
+                events::to_core(&mut core);
+                version.columns.cells(&core, now)
+            }
+        }
+    }
+
     /// Whether stored objects can be shown in this version as they are.
     pub(crate) fn is_kept_as(&self, version: &str) -> bool {
         self.storage == Storage::Own && self.storage_version == version
@@ -127,19 +140,27 @@ impl Version {
 /// Everything that is served now.
 pub(crate) struct Registry {
     resources: BTreeMap<GroupResource, Arc<Resource>>,
+    generation: u64,
 }
 
 impl Registry {
     pub(crate) fn new(builtin: impl IntoIterator<Item = Arc<Resource>>) -> Self {
-        Self { resources: builtin.into_iter().map(|r| (r.id(), r)).collect() }
+        Self { resources: builtin.into_iter().map(|r| (r.id(), r)).collect(), generation: 0 }
     }
 
     pub(crate) fn insert(&mut self, resource: Arc<Resource>) {
+        self.generation += 1;
         self.resources.insert(resource.id(), resource);
     }
 
     pub(crate) fn remove(&mut self, table: &GroupResource) {
+        self.generation += 1;
         self.resources.remove(table);
+    }
+
+    /// Changes with whatever is served.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {

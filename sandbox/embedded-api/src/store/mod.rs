@@ -30,7 +30,7 @@ pub(crate) struct Key {
 }
 
 /// One version of one object.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Stored {
     pub(crate) key: Key,
     #[cfg_attr(not(test), expect(dead_code, reason = "the bytes carry it; tests compare it"))]
@@ -159,6 +159,20 @@ impl Store {
         };
         self.note(&address.table, event);
         Some(last)
+    }
+
+    /// Computes the selectable fields of a table's objects anew, when what is selectable has changed.
+    pub(crate) fn reindex(
+        &mut self,
+        table: &GroupResource,
+        fields: impl Fn(&Value) -> BTreeMap<String, String>,
+    ) {
+        for stored in self.tables.get_mut(table).into_iter().flat_map(|t| t.objects.values_mut()) {
+            let anew = fields(&stored.decode());
+            if anew != stored.fields {
+                *stored = Arc::new(Stored { fields: anew, ..Stored::clone(stored) });
+            }
+        }
     }
 
     /// Where the object with this uid lies.

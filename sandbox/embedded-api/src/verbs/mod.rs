@@ -17,7 +17,7 @@ use serde_json::Value;
 use structural_schema::{Manager, Operation};
 
 use crate::kinds::{Resource, Version};
-use crate::request::{Options, RequestInfo};
+use crate::request::{Options, RequestInfo, Verb};
 use crate::state::seconds;
 use crate::status::{Answer, Status};
 use crate::store::{Address, Key};
@@ -75,7 +75,13 @@ impl Call<'_> {
 
     /// Refuses paths that put an object of one scope into the other, and subresources that are not there.
     pub(crate) fn check_path(&self) -> Answer<()> {
-        let named_or_written = self.info.name.is_some() || self.info.verb == crate::request::Verb::Create;
+        if self.info.verb == Verb::DeleteCollection
+            && self.resource.namespaced
+            && self.info.namespace.is_none()
+        {
+            return Err(Status::method_not_allowed());
+        }
+        let named_or_written = self.info.name.is_some() || self.info.verb == Verb::Create;
         let misplaced = match (self.resource.namespaced, &self.info.namespace) {
             (true, None) => named_or_written,
             (false, Some(_)) => true,

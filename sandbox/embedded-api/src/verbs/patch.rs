@@ -28,7 +28,8 @@ pub(crate) fn patch(call: &Call<'_>, state: &mut State, media_type: &str, bytes:
     } else {
         format!("{JSON}, {MERGE}, {APPLY}")
     };
-    if !matches!(media_type, JSON | MERGE) && !(strategic && media_type == STRATEGIC) {
+    let taken = matches!(media_type, JSON | MERGE) || strategic && media_type == STRATEGIC;
+    if !taken {
         return Err(Status::unsupported_media_type(&kinds));
     }
     let body = decode::json(bytes)?;

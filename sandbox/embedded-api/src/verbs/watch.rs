@@ -219,15 +219,7 @@ impl Watch {
         };
         let mut object = last.decode();
         object["metadata"]["resourceVersion"] = json!(event.revision.to_string());
-        let stored = Stored {
-            key: last.key.clone(),
-            revision: event.revision,
-            uid: last.uid.clone(),
-            labels: Default::default(),
-            fields: Default::default(),
-            owners: Vec::new(),
-            bytes: encode(&object),
-        };
+        let stored = Stored { revision: event.revision, bytes: encode(&object), ..Stored::clone(last) };
         self.view.stored(&stored, now)
     }
 

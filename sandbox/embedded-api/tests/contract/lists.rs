@@ -63,6 +63,23 @@ async fn pods_are_selected_by_node_and_phase_and_widgets_by_what_their_crd_says(
 }
 
 #[tokio::test]
+async fn what_becomes_selectable_later_selects_older_objects() {
+    use kube::api::{Patch, PatchParams};
+    let client = client();
+    let widgets = widgets(&client).await;
+    widgets.create(&PostParams::default(), &widget("w1", json!({"size": 7}))).await.unwrap();
+    let by_size = ListParams::default().fields("spec.size=7");
+    assert_eq!(refusal(widgets.list(&by_size).await).message, "field label not supported: spec.size");
+    let crds: Api<
+        k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    > = Api::all(client);
+    let add = json!([{"op": "add", "path": "/spec/versions/0/selectableFields/-", "value": {"jsonPath": ".spec.size"}}]);
+    let add = Patch::Json::<()>(serde_json::from_value(add).unwrap());
+    crds.patch("widgets.example.com", &PatchParams::default(), &add).await.unwrap();
+    assert_eq!(widgets.list(&by_size).await.unwrap().items.len(), 1);
+}
+
+#[tokio::test]
 async fn pages_are_of_one_snapshot() {
     both(async |client| {
         let api = three(&client).await;

@@ -3,6 +3,12 @@
 //! The kubectl is `$KUBECTL`, that of `$KUBEBUILDER_ASSETS`, or the one in the path. Where other versions lie beside it
 //! (`kubectl.1.NN`), each from 1.29 on runs the core of the suite.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says when it is skipped"
+)]
+
 mod fixture;
 
 use fixture::{Cluster, binaries, kubectl, skipped};
