@@ -331,17 +331,22 @@ impl ClusterPlan<'_> {
         let (nodes, wanted) = (self.cluster.nodes, self.cluster.gateways);
         match (self.cluster.mode, wanted) {
             (NetworkType::P2p, None) => Ok(0),
-            (NetworkType::P2p, Some(n)) => {
-                Err(ScenarioError::new(self.field("gateways"), n, "a cluster in P2P mode has none: leave it out"))
-            }
+            (NetworkType::P2p, Some(n)) => Err(ScenarioError::new(
+                self.field("gateways"),
+                n,
+                "a cluster in P2P mode has none: leave it out",
+            )),
             (NetworkType::Gateway, None) => Ok(nodes.min(2)),
-            (NetworkType::Gateway, Some(n)) => check_range(self.field("gateways"), n, 1, nodes.min(32)).map(|()| n),
+            (NetworkType::Gateway, Some(n)) => {
+                check_range(self.field("gateways"), n, 1, nodes.min(32)).map(|()| n)
+            }
         }
     }
 
     fn cidrs(&self, families: &[Family]) -> Result<(Vec<IpNetwork>, Vec<IpNetwork>), ScenarioError> {
         let pods = self.parse("podCIDRs", &self.cluster.pod_cidrs, families, default_pod_cidr)?;
-        let services = self.parse("serviceCIDRs", &self.cluster.service_cidrs, families, default_service_cidr)?;
+        let services =
+            self.parse("serviceCIDRs", &self.cluster.service_cidrs, families, default_service_cidr)?;
         for &cidr in &pods {
             self.check_pod_cidr(cidr)?;
         }
@@ -374,7 +379,10 @@ impl ClusterPlan<'_> {
                 text.parse().map_err(|_| wrong(text, "not a CIDR such as 10.1.0.0/16".to_owned()))?;
             let family = Family::of_network(cidr);
             if cidr.ip() != cidr.network() {
-                return Err(wrong(text, format!("has host bits set: write {}/{}", cidr.network(), cidr.prefix())));
+                return Err(wrong(
+                    text,
+                    format!("has host bits set: write {}/{}", cidr.network(), cidr.prefix()),
+                ));
             }
             if !families.contains(&family) {
                 return Err(wrong(text, format!("the cluster has no {family}: add it to its families")));
@@ -396,7 +404,8 @@ impl ClusterPlan<'_> {
         let node = node_prefix(cidr);
         if cidr.prefix() > node || capacity(cidr) < u32::from(self.cluster.nodes) {
             let nodes = self.cluster.nodes;
-            let problem = format!("too small: {nodes} nodes with a /{node} each do not fit; write a shorter prefix");
+            let problem =
+                format!("too small: {nodes} nodes with a /{node} each do not fit; write a shorter prefix");
             return Err(ScenarioError::new(self.field("podCIDRs"), cidr, problem));
         }
         Ok(())

@@ -96,7 +96,11 @@ pub struct Apis {
 
 impl Apis {
     /// Makes, fills and serves an API server for each cluster, and writes everybody's kubeconfig.
-    pub async fn start(layout: &Layout, listeners: Vec<HostListener>, state: &StateDir) -> Result<Self, ApiError> {
+    pub async fn start(
+        layout: &Layout,
+        listeners: Vec<HostListener>,
+        state: &StateDir,
+    ) -> Result<Self, ApiError> {
         let mut apis = Apis { servers: Vec::new(), statuses: Vec::new() };
         for (offset, host) in (0..).zip(listeners) {
             let cluster = layout.clusters.iter().find(|cluster| cluster.name == host.cluster);
@@ -125,7 +129,8 @@ impl Apis {
         state: &StateDir,
     ) -> Result<(), ApiError> {
         let name = host.cluster;
-        let wrong = |source| ApiError::Listen { cluster: name.clone(), address: "127.0.0.1".to_owned(), source };
+        let wrong =
+            |source| ApiError::Listen { cluster: name.clone(), address: "127.0.0.1".to_owned(), source };
         let url = format!("https://{}", host.listener.local_addr().map_err(wrong)?);
         let admin = token("kubernetes-admin", &[MASTERS])?;
         let identities = identities(layout, cluster)?;
@@ -176,7 +181,11 @@ fn identities(layout: &Layout, cluster: Option<&ClusterLayout>) -> Result<Vec<Id
     let mut identities = Vec::new();
     match cluster {
         None => {
-            identities.push(account(CONTROL.to_owned() + ".network-manager", "network-manager".into(), Family::V4)?);
+            identities.push(account(
+                CONTROL.to_owned() + ".network-manager",
+                "network-manager".into(),
+                Family::V4,
+            )?);
             for member in &layout.clusters {
                 let user = format!("controller-manager-{}", member.name);
                 identities.push(account(format!("{CONTROL}.{user}"), user, Family::V4)?);
@@ -197,7 +206,9 @@ fn identities(layout: &Layout, cluster: Option<&ClusterLayout>) -> Result<Vec<Id
 
 fn token(user: &str, groups: &[&str]) -> Result<Token, ApiError> {
     let mut bytes = [0u8; 16];
-    std::fs::File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes)).map_err(ApiError::Random)?;
+    std::fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut bytes))
+        .map_err(ApiError::Random)?;
     let secret = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     let groups = groups.iter().chain(&["system:authenticated"]).map(|&group| group.to_owned()).collect();
     Ok(Token { token: secret, user: user.to_owned(), groups })

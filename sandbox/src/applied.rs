@@ -28,7 +28,11 @@ impl Sandbox {
     pub fn cluster_nodes(&self) -> Result<BTreeMap<String, ClusterNode>, Error> {
         self.ask_control(|client| async move {
             let list = Api::<ClusterNode>::all(client).list(&ListParams::default()).await?;
-            Ok(list.items.into_iter().map(|node| (node.metadata.name.clone().unwrap_or_default(), node)).collect())
+            Ok(list
+                .items
+                .into_iter()
+                .map(|node| (node.metadata.name.clone().unwrap_or_default(), node))
+                .collect())
         })
     }
 
@@ -37,14 +41,18 @@ impl Sandbox {
         let until = Instant::now() + timeout;
         loop {
             let configs = self.node_configs()?;
-            let missing: Vec<String> = self.layout().nodes().filter_map(|(cluster, node)| {
-                let name = NodeId::new(&cluster.name, &node.name).object_name();
-                match configs.get(&name).map(String::as_str) {
-                    Some(APPLIED) => None,
-                    Some(state) => Some(format!("{name}: {state}")),
-                    None => Some(format!("{name}: there is no NodeConfig")),
-                }
-            }).collect();
+            let missing: Vec<String> = self
+                .layout()
+                .nodes()
+                .filter_map(|(cluster, node)| {
+                    let name = NodeId::new(&cluster.name, &node.name).object_name();
+                    match configs.get(&name).map(String::as_str) {
+                        Some(APPLIED) => None,
+                        Some(state) => Some(format!("{name}: {state}")),
+                        None => Some(format!("{name}: there is no NodeConfig")),
+                    }
+                })
+                .collect();
             if missing.is_empty() {
                 return Ok(());
             }
@@ -61,7 +69,10 @@ impl Sandbox {
         Error::NotApplied { name: self.state().name().to_owned(), timeout, problems: problems.join("\n  ") }
     }
 
-    fn ask_control<T, F: Future<Output = Result<T, kube::Error>>>(&self, ask: impl FnOnce(Client) -> F) -> Result<T, Error> {
+    fn ask_control<T, F: Future<Output = Result<T, kube::Error>>>(
+        &self,
+        ask: impl FnOnce(Client) -> F,
+    ) -> Result<T, Error> {
         let wrong = |problem: String| Error::Control { name: self.state().name().to_owned(), problem };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error| wrong(error.to_string()))?;
@@ -75,7 +86,8 @@ impl Sandbox {
 async fn client(kubeconfig: &std::path::Path) -> Result<Client, String> {
     let kubeconfig = Kubeconfig::read_from(kubeconfig).map_err(|error| error.to_string())?;
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error.to_string())?;
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &options).await.map_err(|error| error.to_string())?;
     Client::try_from(config).map_err(|error| error.to_string())
 }
 

@@ -44,7 +44,9 @@ pub enum Error {
         problem: String,
     },
     /// There is no such namespace.
-    #[error("sandbox {name:?} has no place {place:?}: write a node (a1, a/node1), a pod (a1-pod1), root or outside")]
+    #[error(
+        "sandbox {name:?} has no place {place:?}: write a node (a1, a/node1), a pod (a1-pod1), root or outside"
+    )]
     Place {
         /// The sandbox.
         name: String,
@@ -193,7 +195,11 @@ impl Sandbox {
     }
 
     /// Runs a command in a place and waits for it.
-    pub fn exec<S: AsRef<OsStr>>(&self, place: &str, argv: impl IntoIterator<Item = S>) -> Result<Output, Error> {
+    pub fn exec<S: AsRef<OsStr>>(
+        &self,
+        place: &str,
+        argv: impl IntoIterator<Item = S>,
+    ) -> Result<Output, Error> {
         let mut command = self.command(place, argv);
         let text = format!("{command:?}");
         command.stdin(Stdio::null()).output().map_err(|source| Error::Command { command: text, source })
@@ -282,9 +288,8 @@ pub fn exec(name: &str, place: &str, argv: &[String]) -> Result<ExitCode, Error>
     let state = StateDir::of(name)?;
     state.must_be_up()?;
     let layout = state.scenario()?.layout()?;
-    let place = layout
-        .place(place)
-        .ok_or_else(|| Error::Place { name: name.to_owned(), place: place.to_owned() })?;
+    let place =
+        layout.place(place).ok_or_else(|| Error::Place { name: name.to_owned(), place: place.to_owned() })?;
     enter(&state, &place)?;
     // The child hears Ctrl-C from the terminal; this one must live to tell how it ended.
     let mut terminal = SigSet::empty();

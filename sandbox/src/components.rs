@@ -19,7 +19,9 @@ pub const NETPERF: &str = "clusterlink-netperf";
 
 /// A program that is not there.
 #[derive(Debug, thiserror::Error)]
-#[error("{program} is not in {directory}: build it (`make build`), or name its directory in {BINARIES_VARIABLE}")]
+#[error(
+    "{program} is not in {directory}: build it (`make build`), or name its directory in {BINARIES_VARIABLE}"
+)]
 pub struct MissingProgram {
     /// Its name.
     pub program: String,
@@ -40,7 +42,9 @@ impl Binaries {
         let own = std::env::current_exe().ok().and_then(|file| file.parent().map(Path::to_owned));
         let directory = own.unwrap_or_default();
         match directory.file_name() {
-            Some(name) if name == "deps" => Binaries(directory.parent().map_or_else(PathBuf::new, Path::to_owned)),
+            Some(name) if name == "deps" => {
+                Binaries(directory.parent().map_or_else(PathBuf::new, Path::to_owned))
+            }
             _ => Binaries(directory),
         }
     }
@@ -70,7 +74,11 @@ pub fn servers(layout: &Layout, binaries: &Binaries) -> Result<Vec<ProcessSpec>,
 }
 
 /// ClusterLink itself.
-pub fn components(layout: &Layout, binaries: &Binaries, state: &StateDir) -> Result<Vec<ProcessSpec>, MissingProgram> {
+pub fn components(
+    layout: &Layout,
+    binaries: &Binaries,
+    state: &StateDir,
+) -> Result<Vec<ProcessSpec>, MissingProgram> {
     let files = Files { binaries, state };
     let mut specs = vec![files.network_manager()?];
     for cluster in &layout.clusters {
@@ -93,7 +101,13 @@ impl Files<'_> {
         self.state.kubeconfig(identity).display().to_string()
     }
 
-    fn spec(&self, program: &str, name: String, place: &str, arguments: Vec<String>) -> Result<ProcessSpec, MissingProgram> {
+    fn spec(
+        &self,
+        program: &str,
+        name: String,
+        place: &str,
+        arguments: Vec<String>,
+    ) -> Result<ProcessSpec, MissingProgram> {
         let program = self.binaries.program(program)?;
         Ok(ProcessSpec { name, place: place.to_owned(), program, arguments, environment: Vec::new() })
     }

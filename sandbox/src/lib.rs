@@ -6,6 +6,7 @@ mod applied;
 pub mod client;
 pub mod components;
 pub mod isolate;
+pub mod matrix;
 pub mod objects;
 pub mod processes;
 mod progress;

@@ -80,7 +80,8 @@ fn node(node: &NodeLayout) -> Value {
 
 /// All strings are required by the schema; `kubectl get nodes -o wide` shows some.
 fn node_info() -> Value {
-    let mut info = json!({"operatingSystem": "linux", "osImage": "network namespace", "kubeletVersion": "v1.33.0"});
+    let mut info =
+        json!({"operatingSystem": "linux", "osImage": "network namespace", "kubeletVersion": "v1.33.0"});
     let empty = ["architecture", "bootID", "containerRuntimeVersion", "kernelVersion", "kubeProxyVersion"];
     for field in empty.into_iter().chain(["machineID", "systemUUID"]) {
         info[field] = "".into();
@@ -152,9 +153,11 @@ fn service(service: &ServiceLayout) -> Value {
 }
 
 fn slice(cluster: &ClusterLayout, service: &ServiceLayout, family: Family) -> Value {
-    let addresses: Vec<&IpAddr> = service.backend.addresses.iter().filter(|&&ip| Family::of(ip) == family).collect();
+    let addresses: Vec<&IpAddr> =
+        service.backend.addresses.iter().filter(|&&ip| Family::of(ip) == family).collect();
     let node = cluster.nodes.iter().find(|node| node.number == service.node).map(|node| &node.name);
-    let port = |protocol: &str| json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": SERVICE_PORT});
+    let port =
+        |protocol: &str| json!({"name": protocol.to_lowercase(), "protocol": protocol, "port": SERVICE_PORT});
     json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {
@@ -198,15 +201,19 @@ mod tests {
         let layout = Scenario::default().layout().unwrap();
         let objects = member(&layout.clusters[0]);
         let nodes: Vec<Node> = typed(&objects, "Node");
-        let gateways = nodes.iter().filter(|n| n.metadata.labels.as_ref().unwrap().contains_key(GATEWAY_LABEL));
+        let gateways =
+            nodes.iter().filter(|n| n.metadata.labels.as_ref().unwrap().contains_key(GATEWAY_LABEL));
         assert_eq!((nodes.len(), gateways.count()), (3, 2));
         assert_eq!(nodes[2].spec.as_ref().unwrap().pod_cidrs.as_ref().unwrap()[1], "fd00:10:1:3::/64");
         assert_eq!(typed::<Pod>(&objects, "Pod").len(), 6);
         let services: Vec<Service> = typed(&objects, "Service");
-        assert_eq!(services[1].spec.as_ref().unwrap().cluster_ips.as_ref().unwrap(), &["10.101.0.11", "fd00:96:1::b"]);
+        assert_eq!(
+            services[1].spec.as_ref().unwrap().cluster_ips.as_ref().unwrap(),
+            &["10.101.0.11", "fd00:96:1::b"]
+        );
         let slices: Vec<EndpointSlice> = typed(&objects, "EndpointSlice");
         assert_eq!(slices.len(), 4);
-        assert_eq!(slices[3].endpoints.as_ref().unwrap()[0].addresses, ["fd00:10:1:3::2"]);
+        assert_eq!(slices[3].endpoints[0].addresses, ["fd00:10:1:3::2"]);
     }
 
     #[test]
@@ -231,10 +238,10 @@ mod tests {
             });
             let names: Vec<String> = pods.map(|pod| pod.metadata.name.unwrap()).collect();
             assert_eq!(names.len(), 1);
-            let slice = typed::<EndpointSlice>(&objects, "EndpointSlice")
-                .into_iter()
-                .find(|slice| slice.metadata.name.as_ref().unwrap().starts_with(service.metadata.name.as_ref().unwrap()));
-            let target = slice.unwrap().endpoints.unwrap()[0].target_ref.clone().unwrap();
+            let slice = typed::<EndpointSlice>(&objects, "EndpointSlice").into_iter().find(|slice| {
+                slice.metadata.name.as_ref().unwrap().starts_with(service.metadata.name.as_ref().unwrap())
+            });
+            let target = slice.unwrap().endpoints[0].target_ref.clone().unwrap();
             assert_eq!(target.name.unwrap(), names[0]);
         }
     }

@@ -34,7 +34,9 @@ impl Progress {
         match from.read_line(&mut line) {
             Ok(0) | Err(_) => None,
             // A line that is none of ours (a panic, for instance) is said as it is.
-            Ok(_) => Some(serde_json::from_str(&line).unwrap_or_else(|_| Progress::Step(line.trim_end().to_owned()))),
+            Ok(_) => Some(
+                serde_json::from_str(&line).unwrap_or_else(|_| Progress::Step(line.trim_end().to_owned())),
+            ),
         }
     }
 }
@@ -45,7 +47,8 @@ mod tests {
 
     #[test]
     fn messages_are_read_as_they_were_told() {
-        let messages = [Progress::Step("namespaces".into()), Progress::Failed("no\nway".into()), Progress::Ready];
+        let messages =
+            [Progress::Step("namespaces".into()), Progress::Failed("no\nway".into()), Progress::Ready];
         let text: String = messages.iter().map(|m| serde_json::to_string(m).unwrap() + "\n").collect();
         let mut from = text.as_bytes();
         for message in messages {

@@ -22,11 +22,7 @@ pub struct ScenarioError {
 }
 
 impl ScenarioError {
-    pub(crate) fn new(
-        field: impl Into<String>,
-        value: impl ToString,
-        problem: impl Into<String>,
-    ) -> Self {
+    pub(crate) fn new(field: impl Into<String>, value: impl ToString, problem: impl Into<String>) -> Self {
         ScenarioError { field: field.into(), value: value.to_string(), problem: problem.into() }
     }
 }

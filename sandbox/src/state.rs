@@ -19,7 +19,9 @@ pub enum StateError {
     #[error("sandbox name {0:?}: write up to 32 letters, digits, dashes and underscores")]
     Name(String),
     /// The sandbox is up already.
-    #[error("sandbox {0:?} is up already; take it down with `kosmosctl sandbox down --name {0}`, or choose another name")]
+    #[error(
+        "sandbox {0:?} is up already; take it down with `kosmosctl sandbox down --name {0}`, or choose another name"
+    )]
     Up(String),
     /// There is no such sandbox.
     #[error("sandbox {name:?} is not up{others}")]
@@ -222,7 +224,13 @@ impl StateDir {
     fn lock(&self) -> Result<Option<File>, StateError> {
         let path = self.path.join("lock");
         let wrong = |source| StateError::Io { path: path.clone(), source };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(wrong)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(wrong)?;
         match file.try_lock() {
             Ok(()) => Ok(Some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
@@ -249,7 +257,8 @@ impl StateDir {
         let path = self.path.join(name);
         let temporary = self.path.join(format!(".{name}.new"));
         let write = || {
-            let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+            let mut file =
+                OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
             file.write_all(text.as_bytes())?;
             fs::rename(&temporary, &path)
         };
@@ -264,7 +273,8 @@ impl StateDir {
 
     fn read_json<T: for<'de> Deserialize<'de>>(&self, name: &str) -> Result<T, StateError> {
         let path = self.path.join(name);
-        let text = fs::read_to_string(&path).map_err(|source| StateError::Io { path: path.clone(), source })?;
+        let text =
+            fs::read_to_string(&path).map_err(|source| StateError::Io { path: path.clone(), source })?;
         serde_json::from_str(&text).map_err(|source| StateError::Content { path, source })
     }
 

@@ -158,10 +158,9 @@ impl Inside<'_> {
         let servers = servers(&self.layout, &binaries)?;
         Progress::step(format!("{} answering pods and hosts", servers.len()));
         self.start_all(processes, namespaces, servers)?;
-        processes.wait_for_output(LISTEN_TIMEOUT).map_err(|problem| SuperviseError::Process {
-            name: "servers".to_owned(),
-            problem,
-        })?;
+        processes
+            .wait_for_output(LISTEN_TIMEOUT)
+            .map_err(|problem| SuperviseError::Process { name: "servers".to_owned(), problem })?;
         if self.options.without_components {
             return Ok(());
         }

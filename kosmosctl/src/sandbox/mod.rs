@@ -8,11 +8,11 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
 use ::sandbox::state::StateDir;
 use ::sandbox::supervisor::{SuperviseOptions, supervise};
 use ::sandbox::{Sandbox, UpOptions, client};
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
 
 pub(crate) use scenario::ScenarioArgs;
 
@@ -153,8 +153,9 @@ fn logs(args: &LogsArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let path = state.log(process);
-    let text = std::fs::read(&path)
-        .with_context(|| format!("process {process:?}: {}: see `kosmosctl sandbox logs` for their names", path.display()))?;
+    let text = std::fs::read(&path).with_context(|| {
+        format!("process {process:?}: {}: see `kosmosctl sandbox logs` for their names", path.display())
+    })?;
     std::io::stdout().write_all(&text)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -165,7 +166,12 @@ fn kubeconfig(args: &KubeconfigArgs) -> Result<ExitCode> {
     let apis = state.status()?.apis;
     let Some(api) = apis.iter().find(|api| api.cluster == args.cluster) else {
         let known: Vec<&str> = apis.iter().map(|api| api.cluster.as_str()).collect();
-        anyhow::bail!("sandbox {:?} has no cluster {:?}; there are {}", args.name.name, args.cluster, known.join(", "));
+        anyhow::bail!(
+            "sandbox {:?} has no cluster {:?}; there are {}",
+            args.name.name,
+            args.cluster,
+            known.join(", ")
+        );
     };
     println!("{}", api.kubeconfig.display());
     Ok(ExitCode::SUCCESS)

@@ -81,7 +81,11 @@ impl ScenarioArgs {
         scenario.firewall = self.firewall.unwrap_or(scenario.firewall);
         if let Some(gateways) = self.gateways {
             let gateway_mode = |cluster: &&mut ClusterScenario| cluster.mode == api::NetworkType::Gateway;
-            scenario.clusters.iter_mut().filter(gateway_mode).for_each(|cluster| cluster.gateways = Some(gateways));
+            scenario
+                .clusters
+                .iter_mut()
+                .filter(gateway_mode)
+                .for_each(|cluster| cluster.gateways = Some(gateways));
         }
         for (cluster, cidr) in &self.pod_cidr {
             scenario.cluster_mut(cluster, "--pod-cidr")?.pod_cidrs.push(cidr.clone());

@@ -50,8 +50,10 @@ pub(crate) fn print_text(sandbox: &Sandbox) -> Result<()> {
     println!("sandbox {} ({})", status.name, sandbox.state().path().display());
     println!("{}", nodes(sandbox)?);
     let mut table = plain(["PROCESS", "PLACE", "PID", "RESTARTS", "LAST EXIT"]);
-    let (quiet, listed): (Vec<_>, Vec<_>) =
-        status.processes.into_iter().partition(|process| process.name.starts_with("netperf-") && is_well(process));
+    let (quiet, listed): (Vec<_>, Vec<_>) = status
+        .processes
+        .into_iter()
+        .partition(|process| process.name.starts_with("netperf-") && is_well(process));
     for process in listed {
         table.add_row(process_row(process));
     }
@@ -77,7 +79,11 @@ fn nodes(sandbox: &Sandbox) -> Result<Table> {
             format!("{} ({name})", node.place),
             role(cluster, node).to_owned(),
             joined(&node.underlay),
-            node.pods.iter().map(|pod| format!("{} {}", pod.place, joined(&pod.addresses))).collect::<Vec<_>>().join("\n"),
+            node.pods
+                .iter()
+                .map(|pod| format!("{} {}", pod.place, joined(&pod.addresses)))
+                .collect::<Vec<_>>()
+                .join("\n"),
             state.to_owned(),
         ]);
     }
@@ -103,7 +109,13 @@ fn is_well(process: &ProcessStatus) -> bool {
 
 fn process_row(process: ProcessStatus) -> Vec<String> {
     let pid = process.pid.map_or_else(|| "down".to_owned(), |pid| pid.to_string());
-    vec![process.name, process.place, pid, process.restarts.to_string(), process.last_exit.unwrap_or_default()]
+    vec![
+        process.name,
+        process.place,
+        pid,
+        process.restarts.to_string(),
+        process.last_exit.unwrap_or_default(),
+    ]
 }
 
 /// A table without lines.

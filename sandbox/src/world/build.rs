@@ -9,9 +9,7 @@ use std::thread;
 
 use netlink::netns::NamespaceError;
 use netlink::sysctl::{Sysctl, SysctlError};
-use netlink::{
-    Address, Hop, LinkChange, Namespace, Netlink, NewLink, NewLinkKind, Op, Scope, VethPeer, Via,
-};
+use netlink::{Address, Hop, LinkChange, Namespace, Netlink, NewLink, NewLinkKind, Op, Scope, VethPeer, Via};
 
 use super::{Device, DeviceKind, Route, Ruleset, Space, UPLINK};
 use crate::addressing::ROOT;
@@ -66,7 +64,9 @@ pub enum BuildError {
         device: String,
     },
     /// None of the programs that could load a packet filter exists.
-    #[error("namespace {place}: none of the programs {programs} is installed; install {package} or choose the other --firewall")]
+    #[error(
+        "namespace {place}: none of the programs {programs} is installed; install {package} or choose the other --firewall"
+    )]
     NoProgram {
         /// The namespace.
         place: String,
@@ -137,7 +137,8 @@ fn on_all(
             .iter()
             .map(|space| {
                 scope.spawn(move || {
-                    let namespace = namespaces.get(&space.place).expect("a namespace was made for every space");
+                    let namespace =
+                        namespaces.get(&space.place).expect("a namespace was made for every space");
                     namespace
                         .run(|| work(space, namespaces))
                         .map_err(|source| BuildError::Namespace { place: space.place.clone(), source })?
@@ -153,8 +154,8 @@ fn prepare(space: &Space) -> Result<(), BuildError> {
     for (key, value) in &space.sysctls {
         let pieces: Vec<&str> = key.split('/').collect();
         match Sysctl::net(&pieces).and_then(|key| key.write(value)) {
-            // A kernel without IPv6 runs IPv4 scenarios.
-            Err(SysctlError::Absent { .. }) if key.starts_with("ipv6/") => {}
+            // A kernel without IPv6 runs IPv4 scenarios; without br_netfilter there is nothing to switch off.
+            Err(SysctlError::Absent { .. }) if !key.starts_with("ipv4/") => {}
             other => other.map_err(wrong)?,
         }
     }
@@ -200,7 +201,13 @@ fn address(space: &Space) -> Result<(), BuildError> {
         for &address in &device.addresses {
             let no_prefix_route = address.prefix() == if address.is_ipv4() { 32 } else { 128 };
             let device = index(&device.name)?;
-            ops.push(Op::replace(Address { device, address, scope: Scope::Universe, no_prefix_route, no_dad: true }));
+            ops.push(Op::replace(Address {
+                device,
+                address,
+                scope: Scope::Universe,
+                no_prefix_route,
+                no_dad: true,
+            }));
         }
     }
     for route in &space.routes {
@@ -243,11 +250,12 @@ fn apply(place: &str, netlink: &mut Netlink, ops: &[Op]) -> Result<(), BuildErro
 
 /// Runs a program in the namespace of this thread, which its child inherits.
 fn load(place: &str, ruleset: &Ruleset) -> Result<(), BuildError> {
-    let program = ruleset.programs.iter().find_map(|name| installed(name)).ok_or_else(|| BuildError::NoProgram {
-        place: place.to_owned(),
-        programs: ruleset.programs.join(", "),
-        package: if ruleset.programs.contains(&"nft") { "nftables" } else { "iptables" },
-    })?;
+    let program =
+        ruleset.programs.iter().find_map(|name| installed(name)).ok_or_else(|| BuildError::NoProgram {
+            place: place.to_owned(),
+            programs: ruleset.programs.join(", "),
+            package: if ruleset.programs.contains(&"nft") { "nftables" } else { "iptables" },
+        })?;
     let refused = |message: String| BuildError::Rules {
         place: place.to_owned(),
         program: program.display().to_string(),

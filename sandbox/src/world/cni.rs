@@ -59,7 +59,9 @@ impl Masquerade {
             format!("-A FLANNEL-POSTRTG -s {node} -d {cluster} {comment} -j RETURN"),
             format!("-A FLANNEL-POSTRTG -s {cluster} -d {node} {comment} -j RETURN"),
             format!("-A FLANNEL-POSTRTG ! -s {cluster} -d {node} {comment} -j RETURN"),
-            format!("-A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} {comment} -j MASQUERADE --random-fully"),
+            format!(
+                "-A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} {comment} -j MASQUERADE --random-fully"
+            ),
             format!("-A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} {comment} -j MASQUERADE --random-fully"),
         ]
     }

@@ -56,7 +56,12 @@ impl Rules<'_> {
     /// Underlay addresses of the cluster's nodes.
     fn nodes(&self) -> impl Iterator<Item = IpAddr> {
         let family = self.family();
-        self.cluster.nodes.iter().flat_map(|node| &node.underlay).copied().filter(move |&ip| Family::of(ip) == family)
+        self.cluster
+            .nodes
+            .iter()
+            .flat_map(|node| &node.underlay)
+            .copied()
+            .filter(move |&ip| Family::of(ip) == family)
     }
 
     fn proxy(&self) -> Proxy {
@@ -150,7 +155,10 @@ mod tests {
                 assert!(!rules.contains("\n:"), "a chain after a rule in {table}");
             }
         }
-        assert!(texts[0].contains("-d 10.101.0.10 -p tcp") && texts[0].contains("DNAT --to-destination 10.1.1.2:8889"));
+        assert!(
+            texts[0].contains("-d 10.101.0.10 -p tcp")
+                && texts[0].contains("DNAT --to-destination 10.1.1.2:8889")
+        );
         assert!(texts[1].contains("DNAT --to-destination [fd00:10:1:1::2]:8889"));
     }
 

@@ -2,7 +2,8 @@
 //!
 //! A packet's way without ClusterLink: pod → (veth) → its node's `cni0` → node's FORWARD chain → `eth0` → the bridge
 //! `underlay` in the root namespace → another node's `eth0`, or the outside. Pods have host routes to their node
-//! only, so that pods of one node speak through its FORWARD chain too, as on nodes with `br_netfilter`.
+//! only, so that pods of one node speak through its FORWARD chain too, as on nodes with `br_netfilter`, which then need
+//! not be there.
 
 mod build;
 mod cni;
@@ -124,8 +125,16 @@ fn base_sysctls() -> Vec<(String, String)> {
         keys.push((format!("ipv6/conf/{device}/accept_dad"), "0".to_owned()));
         keys.push((format!("ipv6/conf/{device}/accept_ra"), "0".to_owned()));
         keys.push((format!("ipv6/conf/{device}/disable_ipv6"), "0".to_owned()));
+        // A node tells its pods of shorter ways (RFC 4861, 8), on which nobody would translate a service's answer back.
+        for family in ["ipv4", "ipv6"] {
+            keys.push((format!("{family}/conf/{device}/accept_redirects"), "0".to_owned()));
+        }
     }
     keys.push(("ipv4/ping_group_range".to_owned(), "0 0".to_owned()));
+    // With br_netfilter, a service's backend that calls itself would be bridged to the port it came from, and dropped.
+    for tables in ["iptables", "ip6tables", "arptables"] {
+        keys.push((format!("bridge/bridge-nf-call-{tables}"), "0".to_owned()));
+    }
     keys
 }
 

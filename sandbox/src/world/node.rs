@@ -25,7 +25,8 @@ pub(super) fn space(firewall: Firewall, cluster: &ClusterLayout, node: &NodeLayo
 }
 
 fn uplink(cluster: &ClusterLayout, node: &NodeLayout) -> Device {
-    let underlay = node.underlay.iter().map(|&address| within(address, underlay_network(Family::of(address))));
+    let underlay =
+        node.underlay.iter().map(|&address| within(address, underlay_network(Family::of(address))));
     let local = within(link_local(cluster.index, node.number), underlay_network(Family::V6));
     Device {
         name: UPLINK.to_owned(),

@@ -37,7 +37,8 @@ impl Proxy {
             ":KUBE-POSTROUTING -".to_owned(),
             format!("-A PREROUTING {portals}"),
             format!("-A OUTPUT {portals}"),
-            "-A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING".to_owned(),
+            "-A POSTROUTING -m comment --comment \"kubernetes postrouting rules\" -j KUBE-POSTROUTING"
+                .to_owned(),
             "-A KUBE-MARK-MASQ -j MARK --or-mark 0x4000".to_owned(),
             "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN".to_owned(),
             "-A KUBE-POSTROUTING -j MARK --xor-mark 0x4000".to_owned(),
@@ -51,12 +52,20 @@ impl Proxy {
         lines
     }
 
-    fn iptables_service(&self, number: usize, address: IpAddr, backend: IpAddr, protocol: &str) -> [String; 5] {
+    fn iptables_service(
+        &self,
+        number: usize,
+        address: IpAddr,
+        backend: IpAddr,
+        protocol: &str,
+    ) -> [String; 5] {
         let chain = format!("KUBE-SVC-{}{number}", protocol.to_uppercase());
         let to = SocketAddr::new(backend, SERVICE_PORT);
         [
             format!(":{chain} -"),
-            format!("-A KUBE-SERVICES -d {address} -p {protocol} -m {protocol} --dport {SERVICE_PORT} -j {chain}"),
+            format!(
+                "-A KUBE-SERVICES -d {address} -p {protocol} -m {protocol} --dport {SERVICE_PORT} -j {chain}"
+            ),
             format!("-A {chain} ! -s {} -j KUBE-MARK-MASQ", self.cluster),
             // The backend that calls its own service would answer itself.
             format!("-A {chain} -s {backend} -j KUBE-MARK-MASQ"),
