@@ -75,6 +75,7 @@ pub(crate) struct Store {
     revision: u64,
     window_capacity: usize,
     tables: BTreeMap<GroupResource, Table>,
+    closed: BTreeMap<GroupResource, Window>,
     addresses: BTreeMap<String, Address>,
     dependents: BTreeMap<String, BTreeSet<Address>>,
 }
@@ -86,6 +87,7 @@ impl Store {
             revision: first_revision,
             window_capacity,
             tables: BTreeMap::new(),
+            closed: BTreeMap::new(),
             addresses: BTreeMap::new(),
             dependents: BTreeMap::new(),
         }
@@ -99,6 +101,7 @@ impl Store {
     /// Opens a table; one that is open stays as it is.
     pub(crate) fn open(&mut self, table: GroupResource) {
         let (revision, capacity) = (self.revision, self.window_capacity);
+        self.closed.remove(&table);
         self.tables.entry(table).or_insert_with(|| Table {
             objects: BTreeMap::new(),
             window: Window::new(capacity, revision),
@@ -106,12 +109,18 @@ impl Store {
         });
     }
 
-    /// Closes a table with all that is in it; its watches end.
+    /// Closes a table with all that is in it. Its watches end, when they have said what still happened in it.
     pub(crate) fn close(&mut self, table: &GroupResource) {
         let Some(closed) = self.tables.remove(table) else { return };
         for stored in closed.objects.values() {
             self.unlink(table, stored);
         }
+        self.closed.insert(table.clone(), closed.window);
+    }
+
+    /// The window of a table, even of one that is closed by now.
+    pub(crate) fn window(&self, table: &GroupResource) -> Option<&Window> {
+        self.tables.get(table).map(|t| &t.window).or_else(|| self.closed.get(table))
     }
 
     pub(crate) fn table(&self, table: &GroupResource) -> Option<&Table> {

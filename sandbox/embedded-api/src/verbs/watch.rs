@@ -44,7 +44,8 @@ enum Wake {
     Changed,
     Bookmark,
     Deadline,
-    Closed,
+    TableClosed,
+    ServerClosed,
 }
 
 /// Where a watch begins.
@@ -151,7 +152,12 @@ impl Watch {
                 self.ended = true;
                 self.bookmarks.is_some().then(|| self.bookmark())
             }
-            Wake::Closed => {
+            Wake::TableClosed => {
+                let last = self.collect();
+                self.ended = true;
+                (!last.is_empty()).then_some(last)
+            }
+            Wake::ServerClosed => {
                 self.ended = true;
                 None
             }
@@ -166,8 +172,8 @@ impl Watch {
             }
         };
         tokio::select! {
-            changed = self.changed.changed() => if changed.is_ok() { Wake::Changed } else { Wake::Closed },
-            () = closed(&mut self.closing) => Wake::Closed,
+            changed = self.changed.changed() => if changed.is_ok() { Wake::Changed } else { Wake::TableClosed },
+            () = closed(&mut self.closing) => Wake::ServerClosed,
             () = tokio::time::sleep_until(self.deadline) => Wake::Deadline,
             () = tick => Wake::Bookmark,
         }
@@ -177,13 +183,11 @@ impl Watch {
     fn collect(&mut self) -> Bytes {
         let (now, mut out) = (self.shared.now(), BytesMut::new());
         let state = self.shared.lock();
-        let Some(table) = state.store.table(&self.table) else {
-            self.ended = true;
-            return Bytes::new();
-        };
+        self.ended = state.store.table(&self.table).is_none();
+        let Some(window) = state.store.window(&self.table) else { return Bytes::new() };
         // A revision of the future is of another history: that of a server that is gone.
         let known = self.position <= state.store.revision();
-        match table.window().since(self.position).filter(|_| known) {
+        match window.since(self.position).filter(|_| known) {
             Some(events) => {
                 for event in events {
                     self.write(&mut out, event, now);
@@ -192,7 +196,7 @@ impl Watch {
             }
             None => {
                 self.ended = true;
-                let gone = too_old(self.position, table.window().oldest());
+                let gone = too_old(self.position, window.oldest());
                 line(&mut out, "ERROR", &encode(&gone.to_value()));
             }
         }

@@ -202,6 +202,7 @@ async fn deleting_a_crd_ends_the_watches_of_its_kind() {
         k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
     > = Api::all(client);
     crds.delete("widgets.example.com", &Default::default()).await.unwrap();
+    assert!(matches!(stream.try_next().await.unwrap(), Some(WatchEvent::Deleted(_))));
     assert!(stream.try_next().await.unwrap().is_none());
     assert_eq!(refusal(widgets.get("w").await).code, 404);
 }

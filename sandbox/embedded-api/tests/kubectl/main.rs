@@ -110,6 +110,9 @@ fn it_shows_tables_narrow_and_wide() {
         cluster.ok(&["create", "-f", &cluster.file("node.yaml", node)]).says("node/n1 created");
         cluster.ok(&["get", "nodes"]).says("n1     Ready    control-plane");
         cluster.ok(&["get", "nodes", "-o", "wide"]).says("10.0.0.1").says("Sandbox");
+        cluster.ok(&["cordon", "n1"]).says("node/n1 cordoned");
+        cluster.ok(&["taint", "node", "n1", "a=b:NoSchedule"]).says("node/n1 tainted");
+        cluster.ok(&["get", "nodes"]).says("Ready,SchedulingDisabled");
         cluster.ok(&["describe", "node", "n1"]).says("InternalIP:  10.0.0.1");
         let service = "apiVersion: v1\nkind: Service\nmetadata: {name: s, namespace: default}\nspec: {ports: [{port: 80}], selector: {app: x}}\n";
         cluster.ok(&["apply", "-f", &cluster.file("svc.yaml", service)]);
