@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::kinds::crd::CLEANUP;
 use crate::kinds::strategy::Strategy;
-use crate::state::{State, defined_table, finalizers, namespace_address, seconds};
+use crate::state::{State, defined_table, definition_address, finalizers, namespace_address, seconds};
 use crate::store::{Address, GroupResource, Stored};
 
 const FOREGROUND: &str = "foregroundDeletion";
@@ -148,16 +148,7 @@ fn empty_crd(state: &mut State, address: &Address, now: Timestamp) {
 
 /// Lets a CRD go when it was waiting for the last object of its table.
 fn finish_crd(state: &mut State, table: &GroupResource, now: Timestamp) {
-    let address = Address {
-        table: GroupResource {
-            group: "apiextensions.k8s.io".to_owned(),
-            resource: "customresourcedefinitions".to_owned(),
-        },
-        key: crate::store::Key {
-            namespace: String::new(),
-            name: format!("{}.{}", table.resource, table.group),
-        },
-    };
+    let address = definition_address(table);
     let deleting = state.load(&address).is_some_and(|crd| !crd["metadata"]["deletionTimestamp"].is_null());
     if deleting && addresses(state, table).is_empty() {
         drop_finalizer(state, &address, CLEANUP, now);

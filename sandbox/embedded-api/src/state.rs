@@ -158,6 +158,16 @@ impl State {
         Err(Status::forbidden(resource.subject(&key.name), &why))
     }
 
+    /// Refuses new objects of a kind that is going away.
+    pub(crate) fn check_definition(&self, resource: &Resource) -> Answer<()> {
+        let definition = self.load(&definition_address(&resource.id()));
+        if definition.is_some_and(|crd| !crd["metadata"]["deletionTimestamp"].is_null()) {
+            let why = "create not allowed while custom resource definition is terminating";
+            return Err(Status::new(405, "MethodNotAllowed", why));
+        }
+        Ok(())
+    }
+
     /// The objects that every cluster begins with.
     pub(crate) fn populate(&mut self, service_cidrs: &[String], now: Timestamp) {
         for name in ["default", "kube-node-lease", "kube-public", "kube-system"] {
@@ -198,6 +208,16 @@ impl Identifiers {
 pub(crate) fn defined_table(crd: &Value) -> GroupResource {
     let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     GroupResource { group: word(&crd["spec"]["group"]), resource: word(&crd["spec"]["names"]["plural"]) }
+}
+
+/// Where the CRD of a table lies.
+pub(crate) fn definition_address(table: &GroupResource) -> Address {
+    let crds = GroupResource {
+        group: "apiextensions.k8s.io".to_owned(),
+        resource: "customresourcedefinitions".to_owned(),
+    };
+    let name = format!("{}.{}", table.resource, table.group);
+    Address { table: crds, key: Key { namespace: String::new(), name } }
 }
 
 pub(crate) fn namespace_address(name: &str) -> Address {

@@ -237,10 +237,6 @@ impl Table {
         &self.objects
     }
 
-    pub(crate) fn window(&self) -> &Window {
-        &self.window
-    }
-
     /// Tells of every later write, and of the table's end.
     pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
         self.changed.subscribe()

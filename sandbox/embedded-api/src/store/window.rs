@@ -64,7 +64,7 @@ mod tests {
         for i in 0..5 {
             put(&mut store, "a", i);
         }
-        let window = store.table(&table()).unwrap().window();
+        let window = store.window(&table()).unwrap();
         assert_eq!(window.oldest(), 12);
         assert!(window.since(11).is_none());
         let revisions: Vec<u64> = window.since(12).unwrap().map(|e| e.revision).collect();

@@ -54,6 +54,9 @@ pub(crate) fn admit_new(
     let key = call.key_of(&name);
     let address = Address { table: call.resource.table(), key: key.clone() };
     state.check_namespace(&call.resource, &key)?;
+    if call.resource.strategy == Strategy::Custom {
+        state.check_definition(&call.resource)?;
+    }
     if state.store.get(&address.table, &key).is_some() {
         return Err(Status::already_exists(call.resource.subject(&name)));
     }

@@ -4,10 +4,14 @@ use serde_json::Value;
 
 use super::{Call, list};
 use crate::gc::{self, Deleted, Propagation};
+use crate::kinds::strategy::Strategy;
 use crate::request;
 use crate::state::State;
 use crate::status::{Answer, Status};
 use crate::store::Address;
+
+/// The namespaces that a cluster cannot do without.
+const KEPT_NAMESPACES: &[&str] = &["default", "kube-public", "kube-system"];
 
 /// What the request and its body say about a delete.
 #[derive(Debug, Default)]
@@ -67,6 +71,12 @@ impl DeleteOptions {
 /// Deletes one object: a success Status when it is gone, the object itself while finalizers hold it.
 pub(crate) fn delete(call: &Call<'_>, state: &mut State, options: &DeleteOptions) -> Answer<Value> {
     let address = call.address();
+    if call.resource.strategy == Strategy::Namespace && KEPT_NAMESPACES.contains(&call.name()) {
+        return Err(Status::forbidden(
+            call.resource.subject(call.name()),
+            "this namespace may not be deleted",
+        ));
+    }
     let object = state.load(&address).ok_or_else(|| call.not_found())?;
     options.check(call, &object)?;
     let done = || {

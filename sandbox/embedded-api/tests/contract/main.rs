@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod controllers;
+mod definitions;
 mod fixture;
 mod lists;
 mod services;
