@@ -1,1 +1,26 @@
 //! Watches the whole topology and writes the NodeConfigs that differ.
+//!
+//! ```text
+//! control cluster's API: Cluster, ClusterNode, NodeConfig
+//!      │ watch ─► index ─► reconcile (pure; network-plan) ─► write what differs (server-side apply)
+//!      ▼
+//! ClusterNode.status.overlay, then NodeConfig.spec; conditions of Cluster and ClusterNode; Events
+//! ```
+//!
+//! Nothing is written before each of the three watches has delivered its first complete list, and nothing is deleted on the
+//! strength of anything but a complete list. What a ClusterNode's absence, a cluster's exit or a fault mean for a NodeConfig that
+//! exists is decided in [`reconcile`].
+
+mod conditions;
+mod events;
+pub mod index;
+mod pace;
+pub mod reconcile;
+mod run;
+mod watch;
+mod write;
+
+pub use run::run;
+
+/// The field manager of everything written here.
+pub const FIELD_MANAGER: &str = "clusterlink-network-manager";

@@ -1,0 +1,93 @@
+//! Events: what conditions say, when they change.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use k8s_openapi::{
+    api::core::v1::{Event, EventSource, ObjectReference},
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use kube::{
+    Api, Client,
+    api::{ObjectMeta, Patch, PatchParams},
+};
+
+use crate::{FIELD_MANAGER, reconcile::Target, watch::path};
+
+/// Where Events on objects without a namespace live.
+const NAMESPACE: &str = "default";
+/// `message` holds at most so many bytes.
+const MESSAGE: usize = 1024;
+
+/// Tells of changed conditions. That an Event is lost is worth a line in the log, and no more.
+pub(crate) async fn publish(client: Client, target: Target, uid: Option<String>, conditions: Vec<Condition>) {
+    let events: Api<Event> = Api::namespaced(client, NAMESPACE);
+    for condition in conditions {
+        let event = event(&target, uid.clone(), &condition, Time(Timestamp::now()));
+        if let Err(error) = tell(&events, event).await {
+            tracing::warn!(%error, reason = condition.reason, name = target.name, "an Event could not be published");
+        }
+    }
+}
+
+/// The same sentence again is the same Event, counted.
+async fn tell(events: &Api<Event>, event: Event) -> Result<(), kube::Error> {
+    let name = event.metadata.name.clone().unwrap_or_default();
+    let before = events.get_opt(&name).await?;
+    let event = Event {
+        count: Some(before.as_ref().and_then(|before| before.count).unwrap_or(0) + 1),
+        first_timestamp: before.and_then(|before| before.first_timestamp).or(event.first_timestamp),
+        ..event
+    };
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    events.patch(&name, &parameters, &Patch::Apply(&event)).await.map(drop)
+}
+
+fn event(target: &Target, uid: Option<String>, condition: &Condition, now: Time) -> Event {
+    let resource = path(target.resource);
+    let mut hasher = DefaultHasher::new();
+    (&resource.kind, &condition.type_, &condition.status, &condition.reason, &condition.message)
+        .hash(&mut hasher);
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:016x}", target.name, hasher.finish())),
+            namespace: Some(NAMESPACE.to_owned()),
+            ..ObjectMeta::default()
+        },
+        involved_object: ObjectReference {
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
+            name: Some(target.name.clone()),
+            uid,
+            ..ObjectReference::default()
+        },
+        type_: Some(if condition.status == "True" { "Normal" } else { "Warning" }.to_owned()),
+        reason: Some(condition.reason.clone()),
+        message: Some(shortened(condition.message.clone())),
+        source: Some(EventSource { component: Some(FIELD_MANAGER.to_owned()), host: None }),
+        first_timestamp: Some(now.clone()),
+        last_timestamp: Some(now),
+        ..Event::default()
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MESSAGE {
+        let end = (0..=MESSAGE - '…'.len_utf8()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        assert_eq!(shortened("short".to_owned()), "short");
+        let cut = shortened("é".repeat(MESSAGE));
+        assert!(cut.len() <= MESSAGE && cut.ends_with('…'));
+    }
+}

@@ -1,0 +1,201 @@
+//! What the watches have told, as objects.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use api::{Cluster, ClusterNode, NodeConfig};
+
+/// The three resources that the plan is made of and written to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// Clusters.
+    Cluster,
+    /// ClusterNodes.
+    ClusterNode,
+    /// NodeConfigs.
+    NodeConfig,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Resource; 3] = [Resource::Cluster, Resource::ClusterNode, Resource::NodeConfig];
+}
+
+/// An object as it came; one that cannot be read is worth knowing of, too.
+#[derive(Clone, Debug)]
+pub enum Object {
+    /// A Cluster.
+    Cluster(Box<Cluster>),
+    /// A ClusterNode.
+    ClusterNode(Box<ClusterNode>),
+    /// A NodeConfig.
+    NodeConfig(Box<NodeConfig>),
+    /// An object that does not fit its type.
+    Unreadable(Resource, String),
+}
+
+impl Object {
+    fn key(&self) -> (Resource, String) {
+        let name = |meta: &kube::api::ObjectMeta| meta.name.clone().unwrap_or_default();
+        match self {
+            Object::Cluster(object) => (Resource::Cluster, name(&object.metadata)),
+            Object::ClusterNode(object) => (Resource::ClusterNode, name(&object.metadata)),
+            Object::NodeConfig(object) => (Resource::NodeConfig, name(&object.metadata)),
+            Object::Unreadable(resource, name) => (*resource, name.clone()),
+        }
+    }
+}
+
+/// What a watch has to say.
+#[derive(Clone, Debug)]
+pub enum News {
+    /// All objects of a resource.
+    Listed(Resource, Vec<Object>),
+    /// One that came or changed.
+    Put(Object),
+    /// One that went.
+    Gone(Resource, String),
+}
+
+/// Every object that is known.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    /// Clusters by name.
+    pub clusters: BTreeMap<String, Cluster>,
+    /// ClusterNodes by name.
+    pub nodes: BTreeMap<String, ClusterNode>,
+    /// NodeConfigs by name, without their status.
+    pub configs: BTreeMap<String, NodeConfig>,
+    /// Objects that do not fit their type. Nothing that depends on one is deleted.
+    pub unreadable: BTreeSet<(Resource, String)>,
+    listed: BTreeSet<Resource>,
+}
+
+impl Index {
+    /// Resources of which no complete list has come yet.
+    pub fn pending(&self) -> Vec<Resource> {
+        Resource::ALL.into_iter().filter(|resource| !self.listed.contains(resource)).collect()
+    }
+
+    /// Takes news in. Whether anything that matters to the plan, or to what is written, has changed.
+    pub fn take(&mut self, news: News) -> bool {
+        match news {
+            News::Put(object) => self.put(object),
+            News::Gone(resource, name) => self.remove(resource, &name),
+            News::Listed(resource, objects) => {
+                let mut changed = self.listed.insert(resource);
+                let here: BTreeSet<String> = objects.iter().map(|object| object.key().1).collect();
+                for name in self.names(resource) {
+                    if !here.contains(&name) {
+                        changed |= self.remove(resource, &name);
+                    }
+                }
+                for object in objects {
+                    changed |= self.put(object);
+                }
+                changed
+            }
+        }
+    }
+
+    /// Takes in the answer to a write, ahead of the watch; but never brings back what the watch has seen go.
+    pub fn refresh(&mut self, object: Object) {
+        let (resource, name) = object.key();
+        let uid = |meta: &kube::api::ObjectMeta| meta.uid.clone();
+        let known = match resource {
+            Resource::Cluster => self.clusters.get(&name).and_then(|known| uid(&known.metadata)),
+            Resource::ClusterNode => self.nodes.get(&name).and_then(|known| uid(&known.metadata)),
+            Resource::NodeConfig => self.configs.get(&name).and_then(|known| uid(&known.metadata)),
+        };
+        let answered = match &object {
+            Object::Cluster(object) => uid(&object.metadata),
+            Object::ClusterNode(object) => uid(&object.metadata),
+            Object::NodeConfig(object) => uid(&object.metadata),
+            Object::Unreadable(..) => None,
+        };
+        if known.is_some() && known == answered {
+            self.put(object);
+        }
+    }
+
+    fn names(&self, resource: Resource) -> Vec<String> {
+        let unreadable =
+            self.unreadable.iter().filter(|(of, _)| *of == resource).map(|(_, name)| name.clone());
+        let names: Vec<String> = match resource {
+            Resource::Cluster => self.clusters.keys().cloned().collect(),
+            Resource::ClusterNode => self.nodes.keys().cloned().collect(),
+            Resource::NodeConfig => self.configs.keys().cloned().collect(),
+        };
+        names.into_iter().chain(unreadable).collect()
+    }
+
+    fn put(&mut self, object: Object) -> bool {
+        let key = object.key();
+        let name = key.1.clone();
+        if let Object::Unreadable(..) = object {
+            self.remove(key.0, &name);
+            return self.unreadable.insert(key);
+        }
+        let readable_again = self.unreadable.remove(&key);
+        let changed = match object {
+            Object::Cluster(object) => replace(&mut self.clusters, name, *object, same_cluster),
+            Object::ClusterNode(object) => replace(&mut self.nodes, name, *object, same_node),
+            Object::NodeConfig(mut object) => {
+                // The agents' measurements come often and concern nobody here.
+                object.status = None;
+                replace(&mut self.configs, name, *object, same_config)
+            }
+            Object::Unreadable(..) => true,
+        };
+        changed || readable_again
+    }
+
+    fn remove(&mut self, resource: Resource, name: &str) -> bool {
+        let unreadable = self.unreadable.remove(&(resource, name.to_owned()));
+        let known = match resource {
+            Resource::Cluster => self.clusters.remove(name).is_some(),
+            Resource::ClusterNode => self.nodes.remove(name).is_some(),
+            Resource::NodeConfig => self.configs.remove(name).is_some(),
+        };
+        unreadable || known
+    }
+}
+
+/// Puts an object in its place, unless a newer one stands there already: the answer to a write may overtake the watch.
+fn replace<K: kube::Resource>(
+    objects: &mut BTreeMap<String, K>,
+    name: String,
+    object: K,
+    same: fn(&K, &K) -> bool,
+) -> bool {
+    let version = |object: &K| object.meta().resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
+    if let Some(old) = objects.get(&name) {
+        let one_life = old.meta().uid == object.meta().uid;
+        if one_life && version(old).zip(version(&object)).is_some_and(|(old, new)| new < old) {
+            return false;
+        }
+        let changed = !same(old, &object);
+        objects.insert(name, object);
+        return changed;
+    }
+    objects.insert(name, object);
+    true
+}
+
+fn same_meta(one: &kube::api::ObjectMeta, two: &kube::api::ObjectMeta) -> bool {
+    let relevant = |meta: &kube::api::ObjectMeta| {
+        (meta.uid.clone(), meta.generation, meta.labels.clone(), meta.deletion_timestamp.is_some())
+    };
+    relevant(one) == relevant(two)
+}
+
+fn same_cluster(one: &Cluster, two: &Cluster) -> bool {
+    same_meta(&one.metadata, &two.metadata) && one.spec == two.spec && one.status == two.status
+}
+
+fn same_node(one: &ClusterNode, two: &ClusterNode) -> bool {
+    same_meta(&one.metadata, &two.metadata) && one.spec == two.spec && one.status == two.status
+}
+
+fn same_config(one: &NodeConfig, two: &NodeConfig) -> bool {
+    same_meta(&one.metadata, &two.metadata) && one.spec == two.spec
+}

@@ -1,0 +1,94 @@
+//! One task for each resource: lists, watches, reports.
+
+use std::{pin::pin, time::Duration};
+
+use api::{Cluster, ClusterNode, NodeConfig};
+use futures::StreamExt;
+use kube::{
+    Api, Client,
+    api::{ApiResource, DynamicObject},
+    runtime::watcher::{self, Event, watcher},
+};
+use tokio::sync::mpsc;
+
+use crate::index::{News, Object, Resource};
+
+const FIRST_RETRY: Duration = Duration::from_millis(200);
+const LAST_RETRY: Duration = Duration::from_secs(10);
+
+/// Where a resource is served.
+pub(crate) fn path(resource: Resource) -> ApiResource {
+    match resource {
+        Resource::Cluster => ApiResource::erase::<Cluster>(&()),
+        Resource::ClusterNode => ApiResource::erase::<ClusterNode>(&()),
+        Resource::NodeConfig => ApiResource::erase::<NodeConfig>(&()),
+    }
+}
+
+/// Watches until nobody listens any more.
+pub(crate) async fn run(client: Client, resource: Resource, news: mpsc::Sender<News>) {
+    let mut failures = 0u32;
+    loop {
+        let Err(error) = follow(&client, resource, &news, &mut failures).await else { return };
+        // A watch that ends now and then is how watches are; one that cannot be begun again is worth a word.
+        match failures {
+            0 => tracing::debug!(?resource, %error, "the watch ended"),
+            _ => tracing::warn!(?resource, %error, "cannot be watched; trying again"),
+        }
+        let wait = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
+        failures = failures.saturating_add(1);
+        tokio::time::sleep(wait).await;
+    }
+}
+
+/// Reports what comes until the watch must be begun anew. `Ok` when nobody listens any more.
+async fn follow(
+    client: &Client,
+    resource: Resource,
+    news: &mpsc::Sender<News>,
+    failures: &mut u32,
+) -> Result<(), watcher::Error> {
+    let api = Api::<DynamicObject>::all_with(client.clone(), &path(resource));
+    let mut events = pin!(watcher(api, watcher::Config::default()));
+    let mut listing = Vec::new();
+    while let Some(event) = events.next().await {
+        let item = match event {
+            Ok(Event::Init) => {
+                listing.clear();
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                listing.push(parse(resource, object));
+                continue;
+            }
+            Ok(Event::InitDone) => {
+                *failures = 0;
+                News::Listed(resource, std::mem::take(&mut listing))
+            }
+            Ok(Event::Apply(object)) => News::Put(parse(resource, object)),
+            Ok(Event::Delete(object)) => News::Gone(resource, object.metadata.name.unwrap_or_default()),
+            // An expired version is answered by listing again, at once and by itself.
+            Err(watcher::Error::WatchError(status)) if status.code == 410 => continue,
+            Err(error) => return Err(error),
+        };
+        if news.send(item).await.is_err() {
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// The object in its type. One that does not fit, of another version perhaps, must not hide the others.
+pub(crate) fn parse(resource: Resource, mut object: DynamicObject) -> Object {
+    object.metadata.managed_fields = None;
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let parsed = match resource {
+        Resource::Cluster => object.try_parse().map(|o| Object::Cluster(Box::new(o))),
+        Resource::ClusterNode => object.try_parse().map(|o| Object::ClusterNode(Box::new(o))),
+        Resource::NodeConfig => object.try_parse().map(|o| Object::NodeConfig(Box::new(o))),
+    };
+    parsed.unwrap_or_else(|error| {
+        tracing::warn!(?resource, name, %error, "cannot be read; what depends on it stays as it is");
+        Object::Unreadable(resource, name)
+    })
+}

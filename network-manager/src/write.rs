@@ -1,0 +1,90 @@
+//! Carries out one write.
+
+use std::time::Duration;
+
+use kube::{
+    Api, Client,
+    api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    FIELD_MANAGER,
+    index::Object,
+    reconcile::{Action, Target, Write},
+    watch::{parse, path},
+};
+
+/// An API server that does not answer costs one write this long, and no other.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Why a write failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum WriteError {
+    #[error("the API server refused it: {0}")]
+    Refused(String),
+    #[error("no answer within {PATIENCE:?}")]
+    Late,
+    #[error(transparent)]
+    Transport(kube::Error),
+}
+
+/// Carries out one write; the object as it is now, where it still is. Does IO.
+pub(crate) async fn write(client: Client, write: &Write) -> Result<Option<Object>, WriteError> {
+    let resource = path(write.target.resource);
+    let api = Api::<DynamicObject>::all_with(client, &resource);
+    let body = |part: Value| envelope(&resource.api_version, &resource.kind, &write.target, part);
+    let done = async {
+        match &write.action {
+            Action::Addresses(status) | Action::Status(status) => {
+                apply(&api, &write.target, body(json!({"status": status})), true).await.map(Some)
+            }
+            Action::Apply(content) => {
+                apply(&api, &write.target, body(content.clone()), false).await.map(Some)
+            }
+            Action::Delete(uid) => delete(&api, &write.target.name, uid.clone()).await.map(|()| None),
+        }
+    };
+    tokio::time::timeout(PATIENCE, done).await.unwrap_or(Err(WriteError::Late))
+}
+
+fn envelope(api_version: &str, kind: &str, target: &Target, mut part: Value) -> Value {
+    part["apiVersion"] = json!(api_version);
+    part["kind"] = json!(kind);
+    part["metadata"]["name"] = json!(target.name);
+    part
+}
+
+async fn apply(
+    api: &Api<DynamicObject>,
+    target: &Target,
+    body: Value,
+    status: bool,
+) -> Result<Object, WriteError> {
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let patch = Patch::Apply(&body);
+    let object = if status {
+        api.patch_status(&target.name, &parameters, &patch).await
+    } else {
+        api.patch(&target.name, &parameters, &patch).await
+    };
+    object.map(|object| parse(target.resource, object)).map_err(refusal)
+}
+
+async fn delete(api: &Api<DynamicObject>, name: &str, uid: Option<String>) -> Result<(), WriteError> {
+    let preconditions = Preconditions { uid, resource_version: None };
+    let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+    match api.delete(name, &parameters).await.map_err(refusal) {
+        Err(WriteError::Transport(kube::Error::Api(status))) if status.code == 404 => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+fn refusal(error: kube::Error) -> WriteError {
+    match error {
+        kube::Error::Api(status) if matches!(status.code, 400 | 403 | 409 | 413 | 422) => {
+            WriteError::Refused(status.message.clone())
+        }
+        error => WriteError::Transport(error),
+    }
+}
