@@ -97,27 +97,50 @@ impl std::fmt::Display for Choice {
     }
 }
 
+/// What a Cluster asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked<'a> {
+    /// Name of the Cluster.
+    pub cluster: &'a str,
+    /// Its `cni`.
+    pub cni: &'a str,
+    /// The adapter that its status names, as [`Facts::adapter`] spelled it.
+    pub before: Option<&'a str>,
+}
+
 /// The adapter that a Cluster's `cni` names, or that fits what is there.
-pub fn choose(cluster: &str, cni: &str, observed: &Observed) -> Result<Choice, Problem> {
-    if cni == AUTO {
-        let found = Adapter::BY_SIGN.into_iter().find_map(|adapter| Some((adapter, adapter.sign(observed)?)));
-        let (adapter, found) = found.unwrap_or((Adapter::Node, "no other CNI found"));
-        return Ok(Choice { adapter, found: Some(found) });
+pub fn choose(asked: &Asked<'_>, observed: &Observed) -> Result<Choice, Problem> {
+    if asked.cni == AUTO {
+        return Ok(detect(asked.before, observed));
     }
     let unknown = || Problem::UnknownCni {
-        cluster: cluster.to_owned(),
-        value: cni.to_owned(),
+        cluster: asked.cluster.to_owned(),
+        value: asked.cni.to_owned(),
         valid: [AUTO].into_iter().chain(Adapter::ALL.map(Adapter::name)).collect::<Vec<_>>().join(", "),
     };
-    Adapter::named(cni).map(|adapter| Choice { adapter, found: None }).ok_or_else(unknown)
+    Adapter::named(asked.cni).map(|adapter| Choice { adapter, found: None }).ok_or_else(unknown)
+}
+
+/// The first whose sign is there. A CNI whose objects have all vanished is not thereby another one: without any sign
+/// the one before stays, and says what it misses.
+fn detect(before: Option<&str>, observed: &Observed) -> Choice {
+    let signs = Adapter::BY_SIGN.into_iter();
+    if let Some((adapter, found)) = signs.clone().find_map(|it| Some((it, it.sign(observed)?))) {
+        return Choice { adapter, found: Some(found) };
+    }
+    let before = before.and_then(|before| Adapter::named(before.split(' ').next()?));
+    match before.filter(|before| *before != Adapter::Node) {
+        Some(adapter) => Choice { adapter, found: Some("as before, nothing found now") },
+        None => Choice { adapter: Adapter::Node, found: Some("no other CNI found") },
+    }
 }
 
 /// The CIDRs of a cluster's pods, by the adapter that its `cni` names.
-pub fn facts(cluster: &str, cni: &str, observed: &Observed) -> Facts {
-    match choose(cluster, cni, observed) {
+pub fn facts(asked: &Asked<'_>, observed: &Observed) -> Facts {
+    match choose(asked, observed) {
         Ok(choice) => {
             let facts = Facts { adapter: choice.to_string(), ..choice.adapter.read(observed) };
-            with_unseen_signs(cni, observed, choice.adapter, facts)
+            with_unseen_signs(asked.cni, observed, choice.adapter, facts)
         }
         Err(problem) => Facts { problems: vec![problem], ..Facts::default() },
     }

@@ -17,7 +17,7 @@ mod observed;
 pub mod service_cidrs;
 mod watch_spec;
 
-pub use adapter::{AUTO, Adapter, CNI_FIELD, Choice, choose, facts, watches};
+pub use adapter::{AUTO, Adapter, Asked, CNI_FIELD, Choice, choose, facts, watches};
 pub use facts::{Facts, Problem};
 pub use observed::Observed;
 pub use watch_spec::{NODES, WatchSpec};

@@ -4,10 +4,10 @@ mod support;
 
 use std::collections::BTreeSet;
 
-use cni_adapters::{Observed, cidr, facts, watches};
+use cni_adapters::{Observed, cidr, watches};
 use proptest::prelude::*;
 use serde_json::Value;
-use support::{documents, matches, observed};
+use support::{documents, facts, matches, observed};
 
 const FILES: [(&str, &str); 6] = [
     ("calico-v3.26-manifest.yaml", "calico"),
@@ -61,9 +61,9 @@ proptest! {
             let other = usize::try_from(seed.rotate_left(index as u32) % (index as u64 + 1)).unwrap();
             shuffled.swap(index, other);
         }
-        let expected = facts("east", cni, &observed(&objects));
-        prop_assert_eq!(&facts("east", cni, &observed(&shuffled)), &expected);
-        prop_assert_eq!(&facts("east", cni, &one_by_one(&shuffled)), &expected);
+        let expected = facts(cni, &observed(&objects));
+        prop_assert_eq!(&facts(cni, &observed(&shuffled)), &expected);
+        prop_assert_eq!(&facts(cni, &one_by_one(&shuffled)), &expected);
     }
 
     #[test]
@@ -77,7 +77,7 @@ proptest! {
         let mut broken = objects.clone();
         broken[victim]["spec"] = spec;
         let (without, broken) =
-            (facts("east", cni, &observed(&without)), facts("east", cni, &observed(&broken)));
+            (facts(cni, &observed(&without)), facts(cni, &observed(&broken)));
         for cidr in &without.pod_cidrs {
             let whole = broken.pod_cidrs.iter().any(|other| other.contains(cidr.ip()) && other.prefix() <= cidr.prefix());
             prop_assert!(whole, "{cidr} was lost");

@@ -4,9 +4,9 @@ mod support;
 
 use std::collections::BTreeMap;
 
-use cni_adapters::{Facts, NODES, Observed, facts, service_cidrs, watches};
+use cni_adapters::{Asked, Facts, NODES, Observed, service_cidrs, watches};
 use serde_json::{Value, json};
-use support::{documents, observed};
+use support::{documents, facts, observed};
 
 struct Case {
     file: &'static str,
@@ -125,8 +125,8 @@ fn messages(facts: &Facts) -> Vec<String> {
 fn every_cluster_is_read_by_name_and_by_auto() {
     for case in CASES {
         let observed = observed(&documents(case.file));
-        let named = facts("east", case.cni, &observed);
-        let auto = facts("east", "auto", &observed);
+        let named = facts(case.cni, &observed);
+        let auto = facts("auto", &observed);
         assert_eq!(named.adapter, case.cni, "{}", case.file);
         assert_eq!(auto.adapter, case.auto, "{}", case.file);
         assert_eq!(Facts { adapter: named.adapter.clone(), ..auto }, named, "{}", case.file);
@@ -159,7 +159,7 @@ fn every_document_is_watched_by_somebody() {
 
 #[test]
 fn an_unknown_cni_is_named_with_those_there_are() {
-    let facts = facts("east", "weave", &observed(&documents("node-kind.yaml")));
+    let facts = facts("weave", &observed(&documents("node-kind.yaml")));
     assert_eq!(
         messages(&facts),
         [
@@ -172,7 +172,7 @@ fn an_unknown_cni_is_named_with_those_there_are() {
 #[test]
 fn what_is_not_there_is_named_with_what_to_do() {
     let empty = observed(&[]);
-    let missing = |cni| messages(&facts("east", cni, &empty));
+    let missing = |cni| messages(&facts(cni, &empty));
     assert_eq!(
         missing("calico"),
         [
@@ -280,7 +280,7 @@ fn a_broken_value_costs_no_other_fact() {
         let mut objects = documents(file);
         let object = objects.iter_mut().find(|o| o["kind"] == kind && o["metadata"]["name"] == name).unwrap();
         *object.pointer_mut(pointer).unwrap() = bad;
-        let facts = facts("east", cni, &observed(&objects));
+        let facts = facts(cni, &observed(&objects));
         assert_eq!(messages(&facts), [message]);
         assert_eq!(texts(&facts.pod_cidrs), remaining, "{message}");
     }
@@ -291,7 +291,7 @@ fn a_block_without_its_node_is_named() {
     let mut objects = documents("calico-v3.28-operator.yaml");
     let block = objects.iter_mut().find(|o| o["kind"] == "BlockAffinity").unwrap();
     block["spec"].as_object_mut().unwrap().remove("node");
-    let facts = facts("east", "calico", &observed(&objects));
+    let facts = facts("calico", &observed(&objects));
     assert_eq!(
         messages(&facts),
         [
@@ -304,10 +304,10 @@ fn a_block_without_its_node_is_named() {
 #[test]
 fn objects_that_cannot_be_read_any_more_are_said_to_be_stale_and_still_count() {
     let mut observed = observed(&documents("calico-v3.26-manifest.yaml"));
-    let before = facts("east", "auto", &observed);
+    let before = facts("auto", &observed);
     let pools = watches().into_iter().find(|watch| watch.kind == "IPPool" && watch.version == "v1").unwrap();
     observed.fail(pools, "ippools.crd.projectcalico.org is forbidden");
-    let after = facts("east", "auto", &observed);
+    let after = facts("auto", &observed);
     assert_eq!(before.pod_cidrs, after.pod_cidrs);
     assert_eq!(
         after.stale().unwrap().to_string(),
@@ -315,7 +315,7 @@ fn objects_that_cannot_be_read_any_more_are_said_to_be_stale_and_still_count() {
     );
     observed
         .list(pools, documents("calico-v3.26-manifest.yaml").into_iter().filter(|o| o["kind"] == "IPPool"));
-    assert_eq!(facts("east", "auto", &observed), before);
+    assert_eq!(facts("auto", &observed), before);
 }
 
 #[test]
@@ -323,7 +323,7 @@ fn auto_does_not_take_an_unreadable_cni_for_an_absent_one() {
     let mut observed = observed(&documents("node-kind.yaml"));
     let pools = watches().into_iter().find(|watch| watch.kind == "IPPool" && watch.version == "v1").unwrap();
     observed.fail(pools, "forbidden");
-    let facts = facts("east", "auto", &observed);
+    let facts = facts("auto", &observed);
     assert_eq!(facts.adapter, "node (auto: no other CNI found)");
     assert!(facts.stale().is_some());
     assert_eq!(facts.pod_cidrs.len(), 3);
@@ -337,7 +337,7 @@ fn auto_leaves_a_chained_cilium_and_a_policy_only_calico_alone() {
         "data": {"ipam": "cluster-pool", "cni-chaining-mode": "aws-cni"}}));
     objects.push(json!({"apiVersion": "operator.tigera.io/v1", "kind": "Installation",
         "metadata": {"name": "default"}, "spec": {"cni": {"type": "AmazonVPC"}}}));
-    assert_eq!(facts("east", "auto", &observed(&objects)).adapter, "node (auto: no other CNI found)");
+    assert_eq!(facts("auto", &observed(&objects)).adapter, "node (auto: no other CNI found)");
 }
 
 #[test]
@@ -346,10 +346,10 @@ fn flannels_own_switches_decide_on_families() {
     objects[0]["data"]["net-conf.json"] = json!(
         r#"{"EnableIPv4":false,"EnableIPv6":true,"Network":"10.244.0.0/16","IPv6Network":"2001:cafe:42::/56"}"#
     );
-    assert_eq!(texts(&facts("east", "flannel", &observed(&objects)).pod_cidrs), ["2001:cafe:42::/56"]);
+    assert_eq!(texts(&facts("flannel", &observed(&objects)).pod_cidrs), ["2001:cafe:42::/56"]);
     objects[0]["data"]["net-conf.json"] =
         json!(r#"{"Network":"10.244.0.0/16","IPv6Network":"2001:cafe:42::/56"}"#);
-    assert_eq!(texts(&facts("east", "flannel", &observed(&objects)).pod_cidrs), ["10.244.0.0/16"]);
+    assert_eq!(texts(&facts("flannel", &observed(&objects)).pod_cidrs), ["10.244.0.0/16"]);
 }
 
 fn of_kind(observed: &Observed, watch: &cni_adapters::WatchSpec) -> Vec<Value> {
@@ -434,4 +434,20 @@ fn nodes_alone_are_required() {
         watches().into_iter().filter(|watch| !watch.optional).map(|watch| watch.kind).collect();
     assert_eq!(required, ["ConfigMap", "ConfigMap", "ConfigMap", "Node"]);
     assert_eq!(NODES.to_string(), "nodes");
+}
+
+#[test]
+fn auto_stays_with_a_cni_whose_objects_have_vanished_until_another_shows() {
+    let before = |adapter: &'static str| Asked { cluster: "east", cni: "auto", before: Some(adapter) };
+    let was_calico = before("calico (auto: IPPools found)");
+    let vanished = cni_adapters::facts(&was_calico, &observed(&documents("node-kind.yaml")));
+    assert_eq!(vanished.adapter, "calico (auto: as before, nothing found now)");
+    assert!(vanished.stale().is_some() && vanished.pod_cidrs.is_empty());
+    let moved = cni_adapters::facts(&was_calico, &observed(&documents("flannel-v0.26-dual-stack.yaml")));
+    assert_eq!(moved.adapter, "flannel (auto: ConfigMap kube-flannel-cfg found)");
+    assert_eq!(moved.stale(), None);
+    for adapter in ["node (auto: no other CNI found)", "something else", ""] {
+        let facts = cni_adapters::facts(&before(adapter), &observed(&documents("node-kind.yaml")));
+        assert_eq!(facts.adapter, "node (auto: no other CNI found)", "{adapter:?}");
+    }
 }

@@ -1,7 +1,7 @@
 //! The shell: one task that owns the index, takes reports in, and has differences written.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, VecDeque},
     convert::Infallible,
     time::{Duration, Instant},
 };
@@ -96,6 +96,10 @@ struct Shell {
     tasks: JoinSet<()>,
     writes: JoinSet<(Change, Result<(), Failure>)>,
     in_flight: BTreeSet<Target>,
+    /// Those of them that still differ from what should be there: once they end, everything is looked at again.
+    outdated: BTreeSet<Target>,
+    /// What is due and waits for room; made anew whenever anything else changes.
+    queue: VecDeque<Change>,
     pace: Pace,
     wake: Option<Instant>,
     probing: bool,
@@ -116,6 +120,8 @@ impl Shell {
             tasks: JoinSet::new(),
             writes: JoinSet::new(),
             in_flight: BTreeSet::new(),
+            outdated: BTreeSet::new(),
+            queue: VecDeque::new(),
             pace: Pace::default(),
             wake: None,
             probing: false,
@@ -139,42 +145,52 @@ impl Shell {
         }
     }
 
-    /// Waits for something to happen and takes in all that has.
+    /// Waits until there is a reason to look at everything again, and goes on writing meanwhile.
     async fn wait(&mut self) {
         let wake = tokio::time::Instant::from_std(self.wake.unwrap_or_else(|| Instant::now() + SAY_AGAIN));
-        tokio::select! {
-            Some(report) = self.reports.recv() => {
-                self.index.take(report.0, report.1);
-                tokio::time::sleep(COALESCE).await;
+        loop {
+            tokio::select! {
+                Some((source, news)) = self.reports.recv() => {
+                    self.index.take(source, news);
+                    tokio::time::sleep(COALESCE).await;
+                    break;
+                }
+                Some(written) = self.writes.join_next(), if !self.writes.is_empty() => {
+                    let went_well = self.settle(written);
+                    self.fill();
+                    if !went_well {
+                        break;
+                    }
+                }
+                Some(Err(error)) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    tracing::error!(%error, "a task has ended that never should");
+                }
+                () = tokio::time::sleep_until(wake) => break,
             }
-            Some(written) = self.writes.join_next(), if !self.writes.is_empty() => self.settle(written),
-            Some(Err(error)) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                tracing::error!(%error, "a task has ended that never should");
-            }
-            () = tokio::time::sleep_until(wake) => {}
         }
         while let Ok((source, news)) = self.reports.try_recv() {
             self.index.take(source, news);
         }
-        while let Some(written) = self.writes.try_join_next() {
-            self.settle(written);
-        }
     }
 
-    fn settle(&mut self, written: Result<(Change, Result<(), Failure>), tokio::task::JoinError>) {
-        let Ok((change, result)) = written else { return };
+    /// Takes in how a write went, and says whether there is nothing to look at because of it.
+    fn settle(&mut self, written: Result<(Change, Result<(), Failure>), tokio::task::JoinError>) -> bool {
+        let Ok((change, result)) = written else { return false };
         let target = change.target.clone();
         self.in_flight.remove(&target);
+        let outdated = self.outdated.remove(&target);
         match result {
             Ok(()) => {
                 tracing::debug!(?target, "written");
                 self.pace.succeeded(&change, Instant::now());
-                self.index.troubles.remove(&target);
+                let was_trouble = self.index.troubles.remove(&target).is_some();
                 self.tell(change);
+                !was_trouble && !outdated
             }
             Err(failure) => {
                 self.pace.failed(&change, Instant::now());
                 self.note(target, failure);
+                false
             }
         }
     }
@@ -247,16 +263,21 @@ impl Shell {
         let due = self.pace.next(&wanted, now);
         let before = self.index.troubles.len();
         self.index.troubles.retain(|target, _| wanted.contains(target));
-        let outdated = (self.index.troubles.len() != before).then_some(now);
-        self.wake = [again, due, outdated].into_iter().flatten().min();
-        for change in changes {
-            if self.writes.len() >= WRITES {
-                // A write that ends wakes the next.
-                break;
-            }
-            if !self.in_flight.contains(&change.target) && self.pace.is_due(&change, now) {
-                self.begin(change);
-            }
+        let cleared = (self.index.troubles.len() != before).then_some(now);
+        self.wake = [again, due, cleared].into_iter().flatten().min();
+        let (in_flight, due): (Vec<_>, Vec<_>) =
+            changes.into_iter().partition(|change| self.in_flight.contains(&change.target));
+        self.outdated = in_flight.into_iter().map(|change| change.target).collect();
+        self.queue = due.into_iter().filter(|change| self.pace.is_due(change, now)).collect();
+        self.fill();
+    }
+
+    /// Begins what is due, as far as there is room.
+    fn fill(&mut self) {
+        while self.writes.len() < WRITES
+            && let Some(change) = self.queue.pop_front()
+        {
+            self.begin(change);
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use cni_adapters::{Observed, WatchSpec, service_cidrs, watches};
+use cni_adapters::{Asked, Facts, Observed, WatchSpec, service_cidrs, watches};
 use serde_json::Value;
 
 /// The objects of a file of `testdata/`.
@@ -30,4 +30,9 @@ pub(crate) fn observed(objects: &[Value]) -> Observed {
         observed.list(watch, objects.iter().filter(|object| matches(&watch, object)).cloned());
     }
     observed
+}
+
+/// The facts of a cluster named east, of which nothing was known before.
+pub(crate) fn facts(cni: &str, observed: &Observed) -> Facts {
+    cni_adapters::facts(&Asked { cluster: "east", cni, before: None }, observed)
 }

@@ -8,7 +8,7 @@ use api::{
     condition::{CIDRS_KNOWN, State},
 };
 use cni_adapters::{
-    Facts, Problem,
+    Asked, Facts, Problem,
     service_cidrs::{self, API_SERVER_PODS, SERVICE_CIDRS, ServiceFacts},
 };
 use ipnetwork::IpNetwork;
@@ -34,7 +34,8 @@ pub(crate) fn find(index: &Index, cluster: &Cluster) -> Cidrs {
     let Some(options) = &cluster.spec.cluster_link_options else {
         return Cidrs { found: before, per_node: BTreeMap::new(), stale: true, state: no_options(index) };
     };
-    let pods = cni_adapters::facts(&index.cluster, &options.cni, &index.observed);
+    let asked = Asked { cluster: &index.cluster, cni: &options.cni, before: before.adapter.as_deref() };
+    let pods = cni_adapters::facts(&asked, &index.observed);
     let services = services(index);
     let (found, kept) = merge(before, &pods, &services);
     let state = state(&pods, &services, &kept);
