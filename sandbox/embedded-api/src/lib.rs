@@ -9,6 +9,23 @@
 //! refused by the schema (422) and not by a decoder (400); `/openapi/v2` is not
 //! served, and protobuf is only read (for `kubectl create` of a few kinds), never written.
 //!
+//! A watch from a revision that was never given out here gets 410 as one that is too old does, so that the clients of a
+//! server that was replaced list again. Names and addresses of every URL that clients use belong into
+//! [`Config::subject_names`].
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), embedded_api::Error> {
+//! use std::sync::Arc;
+//! use embedded_api::{Config, MASTERS, Server, Token};
+//!
+//! let token = Token { token: "secret".into(), user: "admin".into(), groups: vec![MASTERS.into()] };
+//! let server = Arc::new(Server::new(Config { tokens: vec![token], ..Config::named("east") })?);
+//! let listener = std::net::TcpListener::bind("127.0.0.1:6443").expect("the port is free");
+//! let kubeconfig = server.kubeconfig("https://127.0.0.1:6443", "secret");
+//! Arc::clone(&server).serve(vec![listener], std::future::pending()).await
+//! # }
+//! ```
+//!
 //! The way of a write: `request` (what is asked) → `verbs` (create, update, patch) → `verbs::admission` (prune, fill in,
 //! validate, note the owner) → `state` (store, and serve or allocate what follows) → `store` (revision, event) → `gc`.
 
