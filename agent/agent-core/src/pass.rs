@@ -13,6 +13,10 @@ use crate::kernel::{EXISTS, Kernel, KernelError, Refusal};
 use crate::spec::Spec;
 use crate::step::{ChangeSet, Stage, Step};
 
+/// What was in the way of an addition goes only after it (an address that becomes somebody else's gateway): then
+/// there is a second round.
+const MOST_ROUNDS: usize = 2;
+
 /// What a pass found when it read the kernel for the last time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -70,11 +74,18 @@ fn reconcile(
     let mut desired = resolve(&actual);
     let mut changes = diff(&desired, &actual, &doubtful);
     let mut outcome = Outcome::default();
-    if !changes.is_empty() {
-        outcome = apply(kernel, &changes)?;
+    for _ in 0..MOST_ROUNDS {
+        if changes.is_empty() {
+            break;
+        }
+        let made_room = changes.stages().any(|(stage, _)| stage.deletes());
+        outcome.take(apply(kernel, &changes)?);
         actual = kernel.read()?;
         desired = resolve(&actual);
         changes = diff(&desired, &actual, &doubtful);
+        if !made_room {
+            break;
+        }
     }
     Ok(report(spec, &desired, &actual, &changes, outcome))
 }
@@ -83,6 +94,14 @@ fn reconcile(
 struct Outcome {
     done: usize,
     refusals: BTreeMap<String, (&'static str, Refusal)>,
+}
+
+impl Outcome {
+    /// What is refused in the last round counts.
+    fn take(&mut self, next: Outcome) {
+        self.done += next.done;
+        self.refusals = next.refusals;
+    }
 }
 
 /// Every step is tried, whatever became of the ones before it; the second reading says what came of it.

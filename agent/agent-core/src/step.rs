@@ -202,8 +202,9 @@ impl Step {
             }
             Step::WriteTable(_) | Step::DeleteTable => "nftables table inet clusterlink".to_owned(),
             Step::InsertAccept(chain, _) | Step::DeleteAccept(chain) => format!("accept in {chain}"),
-            Step::SetNexthop(id, Nexthop::Single { device, gateway }) => {
-                format!("nexthop {id} via {gateway} on {}", device.name())
+            // Not by its id: after a failure it may get another one.
+            Step::SetNexthop(_, Nexthop::Single { device, gateway }) => {
+                format!("nexthop via {gateway} on {}", device.name())
             }
             Step::SetNexthop(id, Nexthop::Group { .. }) => format!("nexthop group {id}"),
             Step::DeleteNexthop(id) => format!("nexthop {id}"),

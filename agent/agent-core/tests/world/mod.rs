@@ -256,7 +256,8 @@ fn vandalise_once(state: &mut Actual, what: u8, index: &Index) {
         }
         2 => drop(pick(state.addresses.clone(), index).map(|address| state.addresses.remove(&address))),
         3 => {
-            drop(pick(state.neighbours.keys().copied(), index).map(|key| state.neighbours.insert(key, None)))
+            let key = pick(state.neighbours.keys().copied(), index);
+            state.neighbours.extend(key.map(|key| (key, None)));
         }
         4 => drop(pick(state.fdb.clone(), index).map(|entry| state.fdb.remove(&entry))),
         5 => {

@@ -1,0 +1,126 @@
+//! A host in a namespace: an underlay interface, a CNI's bridge, and the tools to look at it.
+
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use agent::{RealKernel, Report, Spec};
+use api::NodeConfigSpec;
+use netlink::{Event, Monitor};
+use nix::sched::{CloneFlags, unshare};
+use serde_json::Value;
+
+pub(crate) const GATEWAY: &str = include_str!("gateway.yaml");
+pub(crate) const P2P: &str = include_str!("p2p.yaml");
+
+/// The host of the thread that called [`on_host`].
+pub(crate) struct Host;
+
+/// Runs a test on a fresh host. Where the machine does not allow that, it says so, and fails under CI.
+pub(crate) fn on_host(test: impl FnOnce(&Host) + Send) {
+    let missing =
+        ["ip", "bridge", "nft"].into_iter().find(|tool| Command::new(tool).arg("-V").output().is_err());
+    std::thread::scope(|scope| {
+        let run = || {
+            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+                return skip(&format!("no network namespace: {error}"));
+            }
+            if let Some(tool) = missing {
+                return skip(&format!("{tool} is not installed"));
+            }
+            Host.prepare();
+            test(&Host);
+        };
+        if let Err(panic) = scope.spawn(run).join() {
+            std::panic::resume_unwind(panic);
+        }
+    });
+}
+
+pub(crate) fn skip(why: &str) {
+    println!("skipped: {why}");
+    assert!(std::env::var_os("CI").is_none(), "under CI nothing may be skipped: {why}");
+}
+
+impl Host {
+    fn prepare(&self) {
+        self.sh("ip link set lo up
+             ip link add eth0 type veth peer name wire
+             ip addr add 172.31.1.1/16 dev eth0
+             ip -6 addr add fc00:31::1/64 dev eth0 nodad
+             ip link set eth0 up; ip link set wire up
+             ip link add cni0 type bridge
+             ip addr add 10.1.1.1/24 dev cni0
+             ip link set cni0 up");
+    }
+
+    /// Runs a script that must succeed, and returns what it printed.
+    pub(crate) fn sh(&self, script: &str) -> String {
+        let output = self.try_sh(script);
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{script}\n{errors}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    pub(crate) fn try_sh(&self, script: &str) -> Output {
+        Command::new("sh").args(["-ec", script]).output().unwrap()
+    }
+
+    pub(crate) fn json(&self, command: &str) -> Value {
+        let text = self.sh(command);
+        serde_json::from_str(if text.trim().is_empty() { "[]" } else { &text }).unwrap()
+    }
+
+    /// One pass, as a process that knows nothing of earlier ones.
+    pub(crate) fn pass(&self, spec: &NodeConfigSpec) -> Report {
+        let mut kernel = RealKernel::open().unwrap();
+        agent::pass(&mut kernel, &Spec::validate(spec), &[]).unwrap()
+    }
+
+    /// One pass after which everything is as it should be.
+    pub(crate) fn apply(&self, spec: &NodeConfigSpec) -> Report {
+        let report = self.pass(spec);
+        assert_eq!(report.differing, [], "{report:#?}");
+        report
+    }
+
+    pub(crate) fn cleanup(&self) -> Report {
+        let report = agent::cleanup(&mut RealKernel::open().unwrap()).unwrap();
+        assert_eq!(report.differing, []);
+        report
+    }
+
+    /// What netlink told while something was done.
+    pub(crate) fn events(&self, work: impl FnOnce()) -> Vec<Event> {
+        let mut monitor = Monitor::open().unwrap();
+        work();
+        let mut events = Vec::new();
+        while let Some(event) = monitor.next(Duration::ZERO).unwrap() {
+            events.push(event);
+        }
+        events
+    }
+
+    /// Everything of the host that anybody could have changed, without counters, handles and indexes.
+    pub(crate) fn dump(&self) -> String {
+        let state = self.sh("for dev in $(ls /sys/class/net 2>/dev/null || true); do :; done
+             ip -o link | sed -E 's/^[0-9]+: //; s/@[^:]*:/:/; s/qdisc.*//'
+             ip -o addr | sed -E 's/^[0-9]+: //'
+             ip rule; ip -6 rule
+             ip route show table all; ip -6 route show table all
+             ip nexthop
+             ip -o neigh show nud permanent
+             bridge fdb | sort
+             nft list ruleset
+             iptables-nft-save 2>/dev/null | grep -v '^#' || true
+             if [ -s /proc/thread-self/net/ip_tables_names ]; then iptables-legacy-save | grep -v '^#'; fi
+             cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/rp_filter
+             cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/disable_ipv6");
+        let volatile = |line: &&str| !line.contains("fe80:") && !line.contains("tentative");
+        let line = |line: &str| line.split(" counter packets ").next().unwrap_or_default().to_owned();
+        state.lines().filter(volatile).map(line).collect::<Vec<_>>().join("\n")
+    }
+}
+
+pub(crate) fn spec(yaml: &str) -> NodeConfigSpec {
+    agent::config::parse(yaml).unwrap()
+}
