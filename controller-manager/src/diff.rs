@@ -1,13 +1,17 @@
 //! What has to be written so that both APIs hold what they should; pure.
 
+use std::collections::BTreeSet;
+
 use api::{
-    CLUSTER_LABEL, Cluster, ClusterNode, ClusterNodeSpec, GROUP, NodeConfig, cluster::ClusterLinkStatus,
+    CLUSTER_LABEL, Cluster, ClusterNode, ClusterNodeSpec, GROUP, NodeConfig, NodeId,
+    cluster::ClusterLinkStatus,
 };
+use cni_adapters::NODES;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use serde_json::{Value, json};
 
 use crate::{
-    build::{Desired, DesiredNode, OwnStatus},
+    build::{Desired, DesiredNode, OwnStatus, foreign_owner},
     index::{Index, Kind, Seen, Side, Target, labelled, terminating},
 };
 
@@ -43,6 +47,7 @@ pub fn diff(index: &Index, desired: &Desired<'_>) -> Vec<Change> {
     if !index.same_server {
         mirrored_cluster(index, desired, &mut changes);
         node_configs(index, desired, &mut changes);
+        leftovers(index, &mut changes);
         relayed(index, desired, &mut changes);
     }
     changes.sort_by(|a, b| a.target.cmp(&b.target));
@@ -230,6 +235,21 @@ fn is_as_above(index: &Index, above: &Seen<NodeConfig>, below: Option<&Seen<Node
         let metadata = &below.object.metadata;
         terminating(&below.object) || (below.digest == above.digest && labelled(metadata, &index.cluster))
     })
+}
+
+/// What an agent reported of a Node that is not there any more, excluded or not: nobody else removes it.
+fn leftovers(index: &Index, changes: &mut Vec<Change>) {
+    let names = index.observed.of(&NODES).filter_map(|node| node["metadata"]["name"].as_str());
+    let present: BTreeSet<String> =
+        names.map(|name| NodeId::new(&index.cluster, name).object_name()).collect();
+    for (name, reported) in &index.member.cluster_nodes {
+        let metadata = &reported.metadata;
+        let is_ours = labelled(metadata, &index.cluster) && foreign_owner(reported, &index.cluster).is_none();
+        if is_ours && !present.contains(name) && !terminating(reported) {
+            let action = Action::Delete(metadata.uid.clone());
+            changes.push(change(Side::Member, Kind::ClusterNode, name, Some(metadata), action));
+        }
+    }
 }
 
 fn relayed(index: &Index, desired: &Desired<'_>, changes: &mut Vec<Change>) {

@@ -85,7 +85,8 @@ fn content(change: &Change) -> u64 {
     match &change.action {
         Action::Create(body) => (0, body.to_string()).hash(&mut hasher),
         Action::Apply(body) => (1, body.to_string()).hash(&mut hasher),
-        Action::Delete(uid) => (2, uid).hash(&mut hasher),
+        // Whoever makes it anew each time is fought as slowly as whoever changes it back.
+        Action::Delete(_) => 2.hash(&mut hasher),
     }
     hasher.finish()
 }

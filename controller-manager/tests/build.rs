@@ -624,3 +624,19 @@ fn only_what_differs_is_written_and_only_to_the_object_that_was_compared() {
     assert_eq!(body["metadata"]["uid"], "u-2");
     assert_eq!(changes[0].live.as_deref(), Some("77"));
 }
+
+#[test]
+fn a_report_on_a_node_that_is_gone_goes_too() {
+    let mut world = World::new(json!({}));
+    let excluded = labelled(node("n2", "10.244.1.0/24"), "kosmos.io/exclude");
+    world.nodes(vec![node("n1", "10.244.0.0/24"), excluded.clone()]);
+    for name in ["n1", "n2", "n3"] {
+        let mut report = facts(name, "172.18.0.2");
+        report["metadata"]["labels"] = json!({"kosmos.io/cluster": "east"});
+        world.put(Side::Member, Kind::ClusterNode, report);
+    }
+    world.put(Side::Member, Kind::ClusterNode, json!({"metadata": {"name": "east-mine"}, "spec": {}}));
+    world.settle();
+    let left: Vec<&str> = world.index.member.cluster_nodes.keys().map(String::as_str).collect();
+    assert_eq!(left, ["east-mine", "east-n1", "east-n2"]);
+}
