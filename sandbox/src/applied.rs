@@ -14,13 +14,22 @@ use crate::scenario::CONTROL;
 
 /// How often the control cluster is asked.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// How long nothing may change: facts arrive one after another while the controllers start, and each makes a plan.
+const SETTLED: Duration = Duration::from_millis(400);
 
 impl Sandbox {
     /// Every NodeConfig of the control cluster, by name, with `applied` or what keeps it from being so.
     pub fn node_configs(&self) -> Result<BTreeMap<String, String>, Error> {
+        let configs = self.generations_and_states()?;
+        Ok(configs.into_iter().map(|(name, (_, state))| (name, state)).collect())
+    }
+
+    fn generations_and_states(&self) -> Result<BTreeMap<String, (i64, String)>, Error> {
         self.ask_control(|client| async move {
             let list = Api::<NodeConfig>::all(client).list(&ListParams::default()).await?;
-            Ok(list.items.iter().map(|config| (name_of(config), state_of(config))).collect())
+            let pair =
+                |config: &NodeConfig| (config.metadata.generation.unwrap_or_default(), state_of(config));
+            Ok(list.items.iter().map(|config| (name_of(config), pair(config))).collect())
         })
     }
 
@@ -36,31 +45,46 @@ impl Sandbox {
         })
     }
 
-    /// Waits until the kernel of every node equals its NodeConfig; an error says which do not, and which process crashed.
+    /// Waits until the kernel of every node equals its NodeConfig, and no plan has come for a while; an error says which do
+    /// not, and which process crashed.
     pub fn wait_applied(&self, timeout: Duration) -> Result<(), Error> {
         let until = Instant::now() + timeout;
+        let mut settled: Option<(Instant, BTreeMap<String, i64>)> = None;
         loop {
-            let configs = self.node_configs()?;
-            let missing: Vec<String> = self
-                .layout()
-                .nodes()
-                .filter_map(|(cluster, node)| {
-                    let name = NodeId::new(&cluster.name, &node.name).object_name();
-                    match configs.get(&name).map(String::as_str) {
-                        Some(APPLIED) => None,
-                        Some(state) => Some(format!("{name}: {state}")),
-                        None => Some(format!("{name}: there is no NodeConfig")),
+            let configs = self.generations_and_states()?;
+            let problems = self.problems(&configs);
+            let now = Instant::now();
+            if problems.is_empty() {
+                let generations =
+                    configs.into_iter().map(|(name, (generation, _))| (name, generation)).collect();
+                match &settled {
+                    Some((since, before)) if *before == generations => {
+                        if now.duration_since(*since) >= SETTLED {
+                            return Ok(());
+                        }
                     }
-                })
-                .collect();
-            if missing.is_empty() {
-                return Ok(());
+                    _ => settled = Some((now, generations)),
+                }
+            } else {
+                settled = None;
             }
-            if Instant::now() > until {
-                return Err(self.not_applied(timeout, missing));
+            if now > until {
+                return Err(self.not_applied(timeout, problems));
             }
             thread::sleep(INTERVAL);
         }
+    }
+
+    /// Every node without an applied NodeConfig, with the reason.
+    fn problems(&self, configs: &BTreeMap<String, (i64, String)>) -> Vec<String> {
+        let problem = |name: String| match configs.get(&name) {
+            Some((_, state)) if state == APPLIED => None,
+            Some((_, state)) => Some(format!("{name}: {state}")),
+            None => Some(format!("{name}: there is no NodeConfig")),
+        };
+        let names =
+            self.layout().nodes().map(|(cluster, node)| NodeId::new(&cluster.name, &node.name).object_name());
+        names.filter_map(problem).collect()
     }
 
     fn not_applied(&self, timeout: Duration, mut problems: Vec<String>) -> Error {

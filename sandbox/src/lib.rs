@@ -8,6 +8,7 @@ pub mod components;
 pub mod isolate;
 pub mod matrix;
 pub mod objects;
+pub mod paths;
 pub mod processes;
 mod progress;
 pub mod scenario;

@@ -60,8 +60,7 @@ fn node(node: &NodeLayout) -> Value {
     if node.gateway {
         labels[GATEWAY_LABEL] = "true".into();
     }
-    // TEMPORARY: one
-    let internal = node.underlay.iter().take(1).map(|ip| json!({"type": "InternalIP", "address": ip}));
+    let internal = node.underlay.iter().map(|ip| json!({"type": "InternalIP", "address": ip}));
     let addresses: Vec<Value> = internal.chain([json!({"type": "Hostname", "address": node.name})]).collect();
     json!({
         "apiVersion": "v1", "kind": "Node",

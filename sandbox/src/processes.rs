@@ -164,6 +164,7 @@ impl Keeper {
         let log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         Command::new(&self.spec.program)
             .args(&self.spec.arguments)
+            .env("NO_COLOR", "1")
             .envs(self.spec.environment.iter().map(|(key, value)| (key, value)))
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)

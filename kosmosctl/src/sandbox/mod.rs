@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 
 pub(crate) use scenario::ScenarioArgs;
+pub(crate) use status::print_text as print_status;
 
 /// How long the controllers and agents have for their first complete pass.
 const APPLIED_TIMEOUT: Duration = Duration::from_secs(60);
@@ -131,16 +132,10 @@ fn up(args: UpArgs) -> Result<ExitCode> {
     status::print_text(&sandbox)?;
     if args.foreground {
         eprintln!("Ctrl-C takes it down");
-        wait_for_interrupt()?;
+        crate::demo::interrupted()?;
         sandbox.down()?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// Returns at Ctrl-C or SIGTERM.
-fn wait_for_interrupt() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(crate::demo::interrupted())
 }
 
 fn logs(args: &LogsArgs) -> Result<ExitCode> {

@@ -32,6 +32,8 @@ pub struct MatrixOptions {
     pub parallel: usize,
     /// How long one attempt may take.
     pub timeout: Duration,
+    /// Further attempts. A large IPv6 datagram needs two at least: each end learns the path's MTU by losing one (RFC 8201).
+    pub retries: u32,
 }
 
 impl Default for MatrixOptions {
@@ -41,7 +43,8 @@ impl Default for MatrixOptions {
             flows: 1,
             askers: 4,
             parallel: 16,
-            timeout: Duration::from_secs(2),
+            timeout: Duration::from_millis(500),
+            retries: 5,
         }
     }
 }
@@ -113,7 +116,7 @@ impl Matrix {
         self.cells.iter().filter(|cell| !cell.is_ok())
     }
 
-    /// A table for each target cluster, asker by asker, with the median round-trip time of each pair.
+    /// A table for each target cluster, asker by asker, with the fastest round trip of each pair.
     pub fn by_place(&self) -> String {
         table::by_place(self)
     }
@@ -243,6 +246,7 @@ fn ask_from(
     reach.flows = options.flows;
     reach.parallel = options.parallel;
     reach.timeout = options.timeout;
+    reach.retries = options.retries;
     let report = run.reach(&first.from.name, &reach)?;
     let key = |target: &Target| (target.name.clone(), target.address);
     let probes: BTreeMap<_, &Probe> = batch.iter().map(|probe| (key(&probe.target), probe)).collect();

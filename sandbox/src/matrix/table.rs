@@ -6,7 +6,7 @@ use std::fmt::Write;
 use super::cells::{EndKind, Probe};
 use super::run::{Cell, Matrix, Outcome};
 
-/// One table for each target cluster: a row for each asker, a column for each end, the median round-trip time in
+/// One table for each target cluster: a row for each asker, a column for each end, the fastest round trip in
 /// microseconds (over families, protocols and sizes) or how many exchanges failed.
 pub(super) fn by_place(matrix: &Matrix) -> String {
     let mut text = String::new();
@@ -57,8 +57,8 @@ fn value(cells: &[&Cell]) -> String {
     if failed > 0 {
         return format!("{failed}/{} FAIL", cells.len());
     }
-    median(cells.iter().filter_map(|cell| cell.rtt_us()))
-        .map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.0}"))
+    let fastest = cells.iter().filter_map(|cell| cell.rtt_us()).min_by(f64::total_cmp);
+    fastest.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.0}"))
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {

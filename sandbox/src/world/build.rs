@@ -101,11 +101,8 @@ impl Namespaces {
 /// Makes every space but the root one, which is the calling thread's namespace, below `directory`.
 pub fn build(spaces: &[Space], directory: &Path) -> Result<Namespaces, BuildError> {
     let namespaces = create(spaces, directory)?;
-    on_all(spaces, &namespaces, |space, _| {
-        prepare(space)?;
-        Ok(())
-    })?;
-    on_all(spaces, &namespaces, |space, namespaces| make_devices(space, namespaces))?;
+    on_all(spaces, &namespaces, |space, _| prepare(space))?;
+    on_all(spaces, &namespaces, make_devices)?;
     on_all(spaces, &namespaces, |space, _| {
         address(space)?;
         space.rulesets.iter().try_for_each(|ruleset| load(&space.place, ruleset))

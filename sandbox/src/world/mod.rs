@@ -189,8 +189,7 @@ mod tests {
 
     #[test]
     fn device_names_fit_the_kernel_and_their_namespace() {
-        let mut scenario = Scenario::default();
-        scenario.pods_per_node = 200;
+        let mut scenario = Scenario { pods_per_node: 200, ..Scenario::default() };
         scenario.clusters.iter_mut().for_each(|cluster| cluster.name.push_str("-with-a-long-name"));
         for space in spaces(&scenario.layout().unwrap()) {
             let names: BTreeSet<&str> = space.devices.iter().map(|device| device.name.as_str()).collect();
