@@ -29,10 +29,23 @@ pub(crate) enum Wake {
 pub(crate) enum Urgency {
     /// Nothing that concerns us.
     None,
-    /// Of the host: our decisions may depend on it.
+    /// Of the host: our decisions may depend on it. Every pod that comes or goes is such a change.
+    Later,
+    /// A chain of the packet filter: a dozen changes make one.
     Soon,
     /// Ours, or it may be.
     Now,
+}
+
+impl Urgency {
+    /// What comes within this time is one change: a device that goes takes a hundred objects along.
+    pub(crate) fn delay(self) -> Duration {
+        match self {
+            Urgency::Now => Duration::from_millis(20),
+            Urgency::Soon => Duration::from_millis(200),
+            Urgency::Later | Urgency::None => Duration::from_secs(1),
+        }
+    }
 }
 
 impl Wake {
@@ -44,7 +57,7 @@ impl Wake {
                 Urgency::Now
             }
             Wake::Netlink(Event::Address { device }) if is_ours(*device) => Urgency::Now,
-            Wake::Netlink(Event::Link { .. } | Event::Address { .. }) => Urgency::Soon,
+            Wake::Netlink(Event::Link { .. } | Event::Address { .. }) => Urgency::Later,
             Wake::Netlink(Event::Neighbour { device } | Event::Fdb { device }) if is_ours(*device) => {
                 Urgency::Now
             }
@@ -140,7 +153,7 @@ mod tests {
         let ours = |index: u32| index == 7;
         let urgency = |event: Event| Wake::Netlink(event).urgency(ours);
         assert_eq!(urgency(Event::Link { index: 9, name: "vx-bridge".to_owned() }), Urgency::Now);
-        assert_eq!(urgency(Event::Link { index: 9, name: "veth12".to_owned() }), Urgency::Soon);
+        assert_eq!(urgency(Event::Link { index: 9, name: "veth12".to_owned() }), Urgency::Later);
         assert_eq!(urgency(Event::Neighbour { device: 9 }), Urgency::None);
         assert_eq!(urgency(Event::Fdb { device: 7 }), Urgency::Now);
         let route = |table| Event::Route { family: netlink::Family::V4, table, protocol: 4 };

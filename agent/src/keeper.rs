@@ -9,15 +9,14 @@ use agent_core::{KernelError, Report, Spec};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
+use crate::contention::{Contention, Woken};
 use crate::events::{Urgency, Wake};
 use crate::worker::{Passed, Worker};
 
-/// What comes within this time is one change: a device that goes takes a hundred objects along.
-const COALESCE: Duration = Duration::from_millis(20);
-/// Changes of the host that our decisions may depend on.
-const COALESCE_HOST: Duration = Duration::from_millis(300);
+/// Between two repairs of what somebody else rewrites again and again.
+const TRUCE: Duration = Duration::from_secs(10);
 /// A look at everything, whatever the kernel told.
 const RESYNC: Duration = Duration::from_secs(60);
 /// The first retry of what failed; each one waits twice as long as the one before.
@@ -78,6 +77,8 @@ impl Keeper {
         let mut ours = BTreeSet::new();
         let mut changed_at = None;
         let mut retry = FIRST_RETRY;
+        let mut contention = Contention::default();
+        let mut woken = Woken::ByGoal;
         loop {
             let goal = self.goal.borrow_and_update().clone();
             self.underlay.mark_unchanged();
@@ -92,14 +93,22 @@ impl Keeper {
                 changed_at = Some(outcome.at);
             }
             outcome.changed_at = changed_at;
+            let contended = contention.note(&mut outcome, woken);
             let reached = outcome.is_reached();
             log(&outcome);
             self.outcome.send_replace(Some(outcome));
             let wait = if reached { RESYNC } else { retry };
             retry = if reached { FIRST_RETRY } else { (retry * 2).min(RESYNC) };
-            if self.wait(Instant::now() + wait, &ours).await.is_err() {
-                return;
-            }
+            let next = if contended {
+                tokio::select! {
+                    changed = self.goal.changed() => changed.map(|()| Woken::ByGoal),
+                    () = sleep(TRUCE) => Ok(Woken::ByKernel),
+                }
+            } else {
+                self.wait(Instant::now() + wait, &ours).await
+            };
+            let Ok(by) = next else { return };
+            woken = by;
         }
     }
 
@@ -120,12 +129,12 @@ impl Keeper {
     }
 
     /// Waits for a new goal, for a change of the kernel that concerns us, or until it is time anyway.
-    async fn wait(&mut self, until: Instant, ours: &BTreeSet<u32>) -> Result<(), watch::error::RecvError> {
+    async fn wait(&mut self, until: Instant, ours: &BTreeSet<u32>) -> Result<Woken, watch::error::RecvError> {
         let urgency = loop {
             tokio::select! {
-                changed = self.goal.changed() => return changed,
-                changed = self.underlay.changed() => return changed,
-                () = sleep_until(until) => return Ok(()),
+                changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
+                changed = self.underlay.changed() => return changed.map(|()| Woken::ByGoal),
+                () = sleep_until(until) => return Ok(Woken::ByKernel),
                 wake = self.wakes.recv() => {
                     let urgency = wake.map_or(Urgency::None, |wake| wake.urgency(|index| ours.contains(&index)));
                     if urgency > Urgency::None {
@@ -135,16 +144,16 @@ impl Keeper {
             }
         };
         self.coalesce(urgency, ours).await;
-        Ok(())
+        Ok(Woken::ByKernel)
     }
 
     /// Takes what comes right behind the first change. Never prolonged: a storm must not delay the repair.
     async fn coalesce(&mut self, first: Urgency, ours: &BTreeSet<u32>) {
-        let start = Instant::now();
-        let mut until = start + if first == Urgency::Now { COALESCE } else { COALESCE_HOST };
+        let mut until = Instant::now() + first.delay();
         while let Ok(Some(wake)) = timeout_at(until, self.wakes.recv()).await {
-            if wake.urgency(|index| ours.contains(&index)) == Urgency::Now {
-                until = until.min(Instant::now() + COALESCE);
+            let urgency = wake.urgency(|index| ours.contains(&index));
+            if urgency > first {
+                until = until.min(Instant::now() + urgency.delay());
             }
         }
     }

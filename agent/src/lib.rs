@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod config;
+mod contention;
 mod events;
 mod input;
 mod keeper;

@@ -17,6 +17,9 @@ use crate::step::{ChangeSet, Stage, Step};
 /// there is a second round.
 const MOST_ROUNDS: usize = 2;
 
+/// How many of the objects that were written are named.
+const MOST_NAMED: usize = 16;
+
 /// What a pass found when it read the kernel for the last time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
@@ -24,6 +27,8 @@ pub struct Report {
     pub desired: usize,
     /// How many steps were done.
     pub changed: usize,
+    /// The first of the objects that were written.
+    pub written: Vec<String>,
     /// Everything that is not as the NodeConfig says.
     pub differing: Vec<Difference>,
     /// What an operator should know although everything is as the NodeConfig says.
@@ -93,6 +98,7 @@ fn reconcile(
 #[derive(Debug, Default)]
 struct Outcome {
     done: usize,
+    written: Vec<String>,
     refusals: BTreeMap<String, (&'static str, Refusal)>,
 }
 
@@ -100,6 +106,8 @@ impl Outcome {
     /// What is refused in the last round counts.
     fn take(&mut self, next: Outcome) {
         self.done += next.done;
+        let room = MOST_NAMED.saturating_sub(self.written.len());
+        self.written.extend(next.written.into_iter().take(room));
         self.refusals = next.refusals;
     }
 }
@@ -115,7 +123,12 @@ fn apply(kernel: &mut impl Kernel, changes: &ChangeSet) -> Result<Outcome, Kerne
         }
         for (step, answer) in steps.iter().zip(answers) {
             match answer {
-                Ok(()) => outcome.done += 1,
+                Ok(()) => {
+                    outcome.done += 1;
+                    if outcome.written.len() < MOST_NAMED {
+                        outcome.written.push(step.object());
+                    }
+                }
                 // The first refusal is the cause, later ones of the same object follow from it.
                 Err(refusal) => {
                     outcome.refusals.entry(step.object()).or_insert((step.operation(), refusal));
@@ -164,6 +177,7 @@ fn report(spec: &Spec, desired: &Desired, actual: &Actual, changes: &ChangeSet, 
     Report {
         desired: desired.len() + spec.invalid.len() + desired.refused.len(),
         changed: outcome.done,
+        written: outcome.written,
         differing,
         notices: notices(desired, &actual.host),
         unsupported: spec.unsupported.clone(),

@@ -33,12 +33,26 @@ pub(super) fn read(netlink: &mut Netlink) -> Result<Actual, KernelError> {
     }
     nexthops(netlink, &devices, &mut actual).map_err(cannot_read("nexthops"))?;
     for family in [netlink::Family::V4, netlink::Family::V6] {
-        routes(netlink, family, &devices, &mut actual).map_err(cannot_read("routes"))?;
-        rules(netlink, family, &mut actual).map_err(cannot_read("rules"))?;
+        let routes = routes(netlink, family, &devices, &mut actual);
+        unless_absent(routes, family).map_err(cannot_read("routes"))?;
+        let rules = rules(netlink, family, &mut actual);
+        unless_absent(rules, family).map_err(cannot_read("rules"))?;
     }
     actual.host.forwarding = forwarding();
     actual.host.resilient_groups = has_resilient_groups();
     Ok(actual)
+}
+
+/// A host that was booted without IPv6 has no routes and no rules of it, and says so with an error.
+fn unless_absent(reading: Result<(), netlink::Error>, family: netlink::Family) -> Result<(), netlink::Error> {
+    match reading {
+        Err(netlink::Error::Dump { refusal, .. })
+            if family == netlink::Family::V6 && refusal.is_unsupported() =>
+        {
+            Ok(())
+        }
+        reading => reading,
+    }
 }
 
 /// The host's devices and addresses alone.
@@ -184,14 +198,16 @@ fn routes(
 ) -> Result<(), netlink::Error> {
     for table in [TABLE, INBOUND_TABLE] {
         for route in netlink.routes(family, Some(table))? {
-            if route.protocol == PROTOCOL {
+            // Without IPv6 the kernel answers for all families at once.
+            if route.protocol == PROTOCOL && route.family() == family {
                 let key = RouteKey { table, destination: route.destination, metric: route.metric };
                 actual.routes.insert(key, own_route(&route));
             }
         }
     }
     let main = netlink.routes(family, Some(MAIN_TABLE))?;
-    actual.host.routes.extend(main.iter().filter_map(|route| host_route(route, devices)));
+    let main = main.iter().filter(|route| route.family() == family);
+    actual.host.routes.extend(main.filter_map(|route| host_route(route, devices)));
     Ok(())
 }
 

@@ -1,0 +1,91 @@
+//! Two writers of one object: whoever repairs it at once, for ever, makes it worse. Then we stop fighting, and say so.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use agent_core::Report;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::keeper::Outcome;
+
+/// So many repairs of one object within [`WINDOW`] are a fight.
+const MANY: usize = 10;
+const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+
+/// Why a pass was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Woken {
+    /// There was something new to do.
+    ByGoal,
+    /// The kernel changed, or it was time to look.
+    ByKernel,
+}
+
+/// When each object was repaired.
+#[derive(Debug, Default)]
+pub(crate) struct Contention {
+    repairs: BTreeMap<String, VecDeque<Timestamp>>,
+}
+
+impl Contention {
+    /// Counts what a pass repaired; where an object is fought over, the outcome says which one.
+    pub(crate) fn note(&mut self, outcome: &mut Outcome, woken: Woken) -> bool {
+        let now = outcome.at;
+        for times in self.repairs.values_mut() {
+            times.retain(|time| now.duration_since(*time) < WINDOW);
+        }
+        self.repairs.retain(|_, times| !times.is_empty());
+        let Ok(report) = &mut outcome.result else { return false };
+        if woken == Woken::ByKernel {
+            for object in &report.written {
+                self.repairs.entry(object.clone()).or_default().push_back(now);
+            }
+        }
+        self.say(report)
+    }
+
+    fn say(&self, report: &mut Report) -> bool {
+        let fought = self.repairs.iter().find(|(_, times)| times.len() >= MANY);
+        let Some((object, times)) = fought else { return false };
+        report.notices.insert(
+            0,
+            format!(
+                "Contended: {object} was changed by somebody else {} times within a minute; it is repaired less often until that ends",
+                times.len()
+            ),
+        );
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pass(contention: &mut Contention, second: i64, woken: Woken) -> (bool, Vec<String>) {
+        let report =
+            Report { written: vec!["IPv4 rule 200 lookup 200".to_owned()], changed: 1, ..Report::default() };
+        let at = Timestamp::from_second(second).unwrap();
+        let mut outcome = Outcome { generation: None, gone: false, result: Ok(report), at, changed_at: None };
+        let contended = contention.note(&mut outcome, woken);
+        (contended, outcome.result.unwrap().notices)
+    }
+
+    #[test]
+    fn ten_repairs_a_minute_are_a_fight_that_names_its_object() {
+        let mut contention = Contention::default();
+        for second in 0..9 {
+            assert!(!pass(&mut contention, second, Woken::ByKernel).0);
+        }
+        let (contended, notices) = pass(&mut contention, 9, Woken::ByKernel);
+        assert!(contended);
+        assert!(notices[0].starts_with("Contended: IPv4 rule 200 lookup 200 was changed"), "{notices:?}");
+        // A minute later it is over.
+        assert!(!pass(&mut contention, 70, Woken::ByKernel).0);
+    }
+
+    #[test]
+    fn our_own_changes_are_no_fight() {
+        let mut contention = Contention::default();
+        assert!((0..50).all(|second| !pass(&mut contention, second, Woken::ByGoal).0));
+    }
+}
