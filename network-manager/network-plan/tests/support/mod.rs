@@ -2,6 +2,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
 
 pub mod mesh;
+pub mod model;
 pub mod walker;
 
 use std::{collections::BTreeMap, path::Path};
