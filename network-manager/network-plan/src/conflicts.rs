@@ -71,7 +71,7 @@ enum Claim {
     /// A CIDR; `declared` where the cluster knows it as its own, `unit` where others may route it.
     Cidr { cluster: usize, use_: Use, declared: bool, unit: Option<usize>, shown: IpNetwork },
     /// An overlay pool, and a cluster that uses it.
-    Pool { cluster: usize },
+    Pool { cluster: usize, pool: IpNetwork },
     /// An underlay address; `sent_to` where other clusters send to it.
     Endpoint { node: usize, sent_to: bool },
 }
@@ -161,7 +161,9 @@ fn claims(members: &[Member], nodes: &[Node], units: &[Unit]) -> Vec<(Span, Clai
             pools.entry(Span::of(member.pools[vtep])).or_insert(cluster);
         }
     }
-    claims.extend(pools.into_iter().map(|(span, cluster)| (span, Claim::Pool { cluster })));
+    claims.extend(
+        pools.into_iter().map(|(span, cluster)| (span, Claim::Pool { cluster, pool: span.network() })),
+    );
     for (at, node) in nodes.iter().enumerate() {
         for family in Family::ALL {
             let endpoint = node.endpoint(family).filter(|_| node.bridge);
@@ -233,14 +235,13 @@ fn meet(outer: Claim, inner: Claim, span: Span, nodes: &[Node], found: &mut Foun
                 found.covered.entry((shown, Some(own))).or_insert((span, node));
             }
         }
-        (Claim::Cidr { cluster, use_, declared, unit, shown }, Claim::Pool { cluster: pool_user })
-        | (Claim::Pool { cluster: pool_user }, Claim::Cidr { cluster, use_, declared, unit, shown }) => {
+        (Claim::Cidr { cluster, use_, declared, unit, shown }, Claim::Pool { cluster: pool_user, pool })
+        | (Claim::Pool { cluster: pool_user, pool }, Claim::Cidr { cluster, use_, declared, unit, shown }) => {
             if declared {
                 found.touched.insert((cluster, shown));
             }
             if let Some(unit) = unit {
                 found.nowhere.insert(unit);
-                let pool = if matches!(inner, Claim::Pool { .. }) { span.network() } else { shown };
                 found.in_pools.insert((Shown { cluster, use_, net: shown }, pool, pool_user));
             }
         }
