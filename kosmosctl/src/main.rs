@@ -3,6 +3,7 @@
 //! `main` starts no thread: `sandbox supervise` and `sandbox exec` change the namespaces of the whole process.
 
 mod demo;
+mod plan;
 mod sandbox;
 
 use std::process::ExitCode;
@@ -24,12 +25,14 @@ enum Command {
     Sandbox(sandbox::Command),
     /// Build a sandbox, show that every pair of clusters is connected, and remove it.
     Demo(demo::Args),
+    Plan(plan::PlanArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Sandbox(command) => sandbox::run(command),
         Command::Demo(args) => demo::run(&args),
+        Command::Plan(args) => plan::run(args),
     };
     result.unwrap_or_else(|error| {
         report(&error);

@@ -71,7 +71,10 @@ pub(crate) fn run(args: PlanArgs) -> anyhow::Result<ExitCode> {
     for (cluster, gateways) in network_plan::election::fill_roles(&objects.clusters, &mut objects.nodes) {
         let gateways: Vec<String> = gateways.into_iter().collect();
         let gateways = gateways.join(", ");
-        writeln!(stderr, "note: Cluster {cluster}: no ClusterNode has the role gateway; planned with {gateways}")?;
+        writeln!(
+            stderr,
+            "note: Cluster {cluster}: no ClusterNode has the role gateway; planned with {gateways}"
+        )?;
     }
     let planned = plan(&objects, &mut stderr)?;
     drop(stderr);
@@ -143,7 +146,9 @@ impl Objects {
             "Cluster" if ours => read_into(&mut self.clusters, &mut self.errors, &place, document),
             "ClusterNode" if ours => read_into(&mut self.nodes, &mut self.errors, &place, document),
             "NodeConfig" if ours => read_into(&mut self.configs, &mut self.errors, &place, document),
-            "" => self.errors.push(format!("{}: this is no Kubernetes object: it has no kind", place.trim_end())),
+            "" => self
+                .errors
+                .push(format!("{}: this is no Kubernetes object: it has no kind", place.trim_end())),
             _ => {
                 let version = document["apiVersion"].as_str().unwrap_or("without apiVersion");
                 self.notes.push(format!("{place}: ignored, because {version} {kind} is no part of a plan"));
@@ -230,7 +235,9 @@ fn actual(args: &PlanArgs, given: Vec<NodeConfig>) -> anyhow::Result<Configs> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(fetch(args.kubeconfig.as_deref(), args.context.clone()))?
     } else if given.is_empty() {
-        bail!("--diff compares with NodeConfigs, and the files hold none: add them with -f, or give --kubeconfig or --context");
+        bail!(
+            "--diff compares with NodeConfigs, and the files hold none: add them with -f, or give --kubeconfig or --context"
+        );
     } else {
         given
     };
@@ -239,7 +246,9 @@ fn actual(args: &PlanArgs, given: Vec<NodeConfig>) -> anyhow::Result<Configs> {
 
 async fn fetch(kubeconfig: Option<&Path>, context: Option<String>) -> anyhow::Result<Vec<NodeConfig>> {
     let from = match kubeconfig {
-        Some(path) => Kubeconfig::read_from(path).with_context(|| format!("--kubeconfig {}", path.display()))?,
+        Some(path) => {
+            Kubeconfig::read_from(path).with_context(|| format!("--kubeconfig {}", path.display()))?
+        }
         None => Kubeconfig::read().context("the default kubeconfig")?,
     };
     let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
@@ -322,7 +331,11 @@ mod tests {
             "mesh.yaml: document 2: Cluster b: spec.clusterLinkOptions.networkType \"quantum\": \
              unknown variant `quantum`, expected `p2p` or `gateway`"
         );
-        assert!(read.errors[1].contains("document 3") && read.errors[1].contains("no kind"), "{:?}", read.errors);
+        assert!(
+            read.errors[1].contains("document 3") && read.errors[1].contains("no kind"),
+            "{:?}",
+            read.errors
+        );
     }
 
     #[test]
