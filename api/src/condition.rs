@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 /// Cluster, by the controller-manager: the CIDRs in its status are those that its CNI and API server use now.
 pub const CIDRS_KNOWN: &str = "CIDRsKnown";
+/// Cluster, by the controller-manager: every Node that takes part has its ClusterNode, every NodeConfig is mirrored.
+pub const PUBLISHED: &str = "Published";
 /// Cluster and ClusterNode, by the network-manager: it takes part in the plan; where not, the reason says why.
 pub const PLANNED: &str = "Planned";
 /// Cluster, by the network-manager: no CIDR of it overlaps another cluster's, an overlay pool or an underlay address.

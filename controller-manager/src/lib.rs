@@ -28,6 +28,3 @@ pub use run::{Config, run};
 
 /// The field manager of everything written here.
 pub const FIELD_MANAGER: &str = "clusterlink-controller-manager";
-
-/// Condition of a Cluster: what was found of it and what was planned for its nodes stands where it belongs.
-pub const PUBLISHED: &str = "Published";

@@ -1,14 +1,15 @@
 //! What is said of the own Cluster.
 
-use api::{Cluster, NodeId, cluster::ClusterLinkStatus, condition::State};
+use api::{
+    Cluster, NodeId,
+    cluster::ClusterLinkStatus,
+    condition::{PUBLISHED, State},
+};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{OwnStatus, cidrs::named, nodes};
-use crate::{
-    PUBLISHED,
-    index::{Index, Target, Trouble},
-};
+use crate::index::{Index, Target, Trouble};
 
 pub(crate) fn own(
     cluster: &Cluster,
