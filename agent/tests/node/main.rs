@@ -7,6 +7,7 @@ mod apply;
 mod bad_input;
 mod change;
 mod forward;
+mod packets;
 mod repair;
 mod strangers;
 mod world;

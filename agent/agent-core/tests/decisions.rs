@@ -1,0 +1,183 @@
+//! Single decisions, on the small world.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod world;
+
+use std::collections::BTreeSet;
+
+use agent_core::fake::FakeKernel;
+use agent_core::firewall::Set;
+use agent_core::{
+    Actual, ActualNexthop, Desired, Nexthop, Route, RouteKey, Spec, Stage, Step, TABLE, diff, pass,
+};
+use api::node_config::NodeConfigSpec;
+use world::{gateway, host, list, route};
+
+fn kernel_of(config: &NodeConfigSpec) -> FakeKernel {
+    let mut kernel = FakeKernel::new(host());
+    let report = pass(&mut kernel, &Spec::validate(config), &[]).unwrap();
+    assert!(report.is_applied(), "{:?}", report.differing);
+    kernel.log.clear();
+    kernel
+}
+
+fn nexthop_of(actual: &Actual, cidr: &str) -> u32 {
+    match &actual.routes[&RouteKey::route(TABLE, cidr.parse().unwrap())] {
+        Some(Route::Via { nexthop, .. }) => *nexthop,
+        other => panic!("{cidr}: {other:?}"),
+    }
+}
+
+fn objects(kernel: &FakeKernel) -> Vec<String> {
+    kernel.log.iter().map(|(_, step)| step.to_string()).collect()
+}
+
+#[test]
+fn a_lost_gateway_is_one_message_and_its_return_takes_nothing_from_the_other() {
+    let mut kernel = kernel_of(&gateway());
+    let group = nexthop_of(&kernel.state, "10.2.0.0/16");
+    let mut without = gateway();
+    for route in &mut without.routes {
+        route.gws.retain(|gateway| gateway != "241.31.2.2");
+    }
+    pass(&mut kernel, &Spec::validate(&without), &[]).unwrap();
+    let messages = objects(&kernel);
+    assert_eq!(messages[0], format!("set nexthop group {group}"));
+    assert!(messages[1..].iter().all(|message| message.starts_with("delete nexthop ")), "{messages:?}");
+    let members = |kernel: &FakeKernel| match &kernel.state.nexthops[&group] {
+        ActualNexthop::Ours(Nexthop::Group { members, .. }) => members.clone(),
+        other => panic!("{other:?}"),
+    };
+    let left = members(&kernel);
+    // Two objects of one gateway: the kernel goes on telling busy buckets from idle ones.
+    assert_eq!(left.len(), 2);
+    pass(&mut kernel, &Spec::validate(&gateway()), &[]).unwrap();
+    assert_eq!(nexthop_of(&kernel.state, "10.2.0.0/16"), group);
+    assert!(members(&kernel).is_superset(&left));
+}
+
+#[test]
+fn routes_with_the_same_gateways_share_one_group() {
+    let kernel = kernel_of(&gateway());
+    let shared = nexthop_of(&kernel.state, "10.2.0.0/16");
+    assert_eq!(nexthop_of(&kernel.state, "10.92.0.0/16"), shared);
+    assert_ne!(nexthop_of(&kernel.state, "10.3.1.0/24"), shared);
+}
+
+#[test]
+fn where_the_kernel_has_no_resilient_groups_plain_ones_serve_and_it_is_said() {
+    let mut state = host();
+    state.host.resilient_groups = false;
+    let mut kernel = FakeKernel::new(state);
+    let report = pass(&mut kernel, &Spec::validate(&gateway()), &[]).unwrap();
+    assert!(report.is_applied(), "{:?}", report.differing);
+    assert!(report.notices.iter().any(|notice| notice.starts_with("PlainGroups: ")), "{:?}", report.notices);
+}
+
+#[test]
+fn the_hosts_own_address_among_its_pods_is_the_source() {
+    let source = |actual: &Actual| {
+        let desired = Desired::resolve(&Spec::validate(&gateway()), actual, &[]);
+        match &desired.routes[&RouteKey::route(TABLE, "10.2.0.0/16".parse().unwrap())] {
+            Route::Via { source, .. } => source.map(|ip| ip.to_string()),
+            Route::Unreachable => panic!("a route with gateways"),
+        }
+    };
+    // Both flannel.1 (index 4) and cni0 (index 5) have one: the bridge is what pods know.
+    assert_eq!(source(&host()).as_deref(), Some("10.1.1.1"));
+    let mut actual = host();
+    actual.host.links.remove(&5);
+    assert_eq!(source(&actual).as_deref(), Some("10.1.1.0"));
+    actual.host.links.remove(&4);
+    assert_eq!(source(&actual), None);
+}
+
+#[test]
+fn the_address_that_peers_send_to_is_the_local_one() {
+    let mut actual = host();
+    let second = agent_core::HostAddress { network: "172.31.7.7/16".parse().unwrap(), global: true };
+    actual.host.links.get_mut(&2).unwrap().addresses.push(second);
+    let local = |actual: &Actual, underlay: &[&str]| {
+        let underlay: Vec<_> = underlay.iter().map(|text| text.parse().unwrap()).collect();
+        let desired = Desired::resolve(&Spec::validate(&gateway()), actual, &underlay);
+        desired.devices[&api::Vtep::Bridge].local.to_string()
+    };
+    assert_eq!(local(&actual, &[]), "172.31.1.1");
+    assert_eq!(local(&actual, &["172.31.7.7"]), "172.31.7.7");
+    // Before it is known again, the one in use stays.
+    let spec = Spec::validate(&gateway());
+    let mut kernel = FakeKernel::new(actual);
+    pass(&mut kernel, &spec, &["172.31.7.7".parse().unwrap()]).unwrap();
+    assert_eq!(local(&kernel.state, &[]), "172.31.7.7");
+}
+
+#[test]
+fn a_route_that_covers_the_host_or_an_underlay_address_is_refused_a_more_specific_one_is_not() {
+    let mut config = gateway();
+    config.routes.push(route("10.0.0.0/8", "vx-bridge", &["241.31.2.1"]));
+    config.routes.push(route("172.31.2.0/24", "vx-bridge", &["241.31.2.1"]));
+    config.routes.push(route("172.31.200.0/24", "vx-bridge", &["241.31.2.1"]));
+    config.unreachable = list(&["172.31.0.0/16"]);
+    let desired = Desired::resolve(&Spec::validate(&config), &host(), &[]);
+    let refused: Vec<&str> = desired.refused.iter().map(|refused| refused.object.as_str()).collect();
+    assert_eq!(refused, ["route 10.0.0.0/8", "route 172.31.2.0/24", "unreachable 172.31.0.0/16"]);
+    assert!(desired.routes.contains_key(&RouteKey::route(TABLE, "172.31.200.0/24".parse().unwrap())));
+}
+
+#[test]
+fn an_unreadable_entry_forbids_deletions_of_its_kind_only() {
+    let kernel = kernel_of(&gateway());
+    let mut config = gateway();
+    config.routes[2].cidr = "10.3.1/24".to_owned();
+    config.arps.clear();
+    config.fdbs[0].ip = "nonsense".to_owned();
+    let spec = Spec::validate(&config);
+    let desired = Desired::resolve(&spec, &kernel.state, &[]);
+    let changes = diff(&desired, &kernel.state, &spec.doubtful());
+    let stages: Vec<Stage> = changes.stages().map(|(stage, _)| stage).collect();
+    assert_eq!(stages, [Stage::DeleteNeighbours]);
+    let without_doubt = diff(&desired, &kernel.state, &BTreeSet::new());
+    assert!(without_doubt.steps().any(|step| matches!(step, Step::DeleteRoute(_))));
+}
+
+#[test]
+fn an_invalid_device_is_named_once_not_for_everything_on_it() {
+    let mut config = gateway();
+    config.devices[0].mac = "01:00:5e:00:00:01".to_owned();
+    config.devices[0].port = 70_000;
+    let named: Vec<String> = Spec::validate(&config).invalid.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        named,
+        [
+            "device vx-bridge: mac \"01:00:5e:00:00:01\": is a multicast address",
+            "device vx-bridge: port \"70000\": is not a UDP port from 1 to 65535",
+        ]
+    );
+}
+
+#[test]
+fn our_own_former_address_as_a_gateway_takes_a_second_round_of_the_same_pass() {
+    let mut kernel = kernel_of(&gateway());
+    let mut config = gateway();
+    config.devices[0].addr = "241.31.1.9/32".to_owned();
+    config.routes[2].gw = "241.31.1.1".to_owned();
+    let report = pass(&mut kernel, &Spec::validate(&config), &[]).unwrap();
+    assert!(report.is_applied(), "{:?}", report.differing);
+    assert_eq!(report.written.first().map(String::as_str), Some("address 241.31.1.9/32 on vx-bridge"));
+}
+
+#[test]
+fn the_tables_sets_hold_what_the_node_config_says() {
+    let desired = Desired::resolve(&Spec::validate(&gateway()), &host(), &[]);
+    let table = desired.firewall.unwrap().table;
+    let ranges = |name: &str| match &table.sets[name] {
+        Set::Addresses(_, ranges) => {
+            ranges.iter().map(|(first, last)| format!("{first}-{last}")).collect::<Vec<_>>()
+        }
+        Set::Names(names) => names.iter().cloned().collect(),
+    };
+    assert_eq!(ranges("own4"), ["10.1.0.0-10.1.255.255", "242.31.1.0-242.31.1.255"]);
+    assert_eq!(ranges("here4"), ["10.1.1.0-10.1.1.255", "241.31.1.1-241.31.1.1", "242.31.1.1-242.31.1.1"]);
+    assert_eq!(ranges("tunnels").len(), 4);
+    assert!(table.chains["prerouting"].rules.len() == 4, "transit is on");
+}

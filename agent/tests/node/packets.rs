@@ -1,0 +1,148 @@
+//! Packets between the pods of two P2P clusters, on hosts that masquerade, drop and filter strictly.
+
+use std::process::{Child, Command, Stdio};
+
+use crate::world::{Host, on_host, skip};
+
+/// A namespace, as long as a process sleeps in it.
+struct Space(Child);
+
+impl Space {
+    fn new() -> Self {
+        let child = Command::new("unshare")
+            .args(["-n", "sleep", "600"])
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("unshare of util-linux");
+        let own = std::fs::read_link("/proc/thread-self/ns/net").unwrap();
+        let path = format!("/proc/{}/ns/net", child.id());
+        // The process is there before its namespace is.
+        while std::fs::read_link(&path).is_ok_and(|link| link == own) {
+            std::thread::yield_now();
+        }
+        Space(child)
+    }
+
+    fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    fn sh(&self, host: &Host, script: &str) -> String {
+        host.sh(&format!("nsenter -t {} -n sh -ec '{script}'", self.id()))
+    }
+}
+
+impl Drop for Space {
+    fn drop(&mut self) {
+        // It sleeps; whether it was killed or had ended is the same.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const FIREWALL: &str = "
+sysctl -qw net.ipv4.ip_forward=1
+for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 1 > $f; done
+iptables-nft -P FORWARD DROP
+iptables-nft -A FORWARD -m conntrack --ctstate INVALID -j DROP
+iptables-nft -t nat -A POSTROUTING ! -o cni0 -j MASQUERADE";
+
+fn config(own: u8, other: u8) -> String {
+    format!(
+        "devices:
+- {{type: vxlan, name: vx-bridge, addr: 241.31.{own}.1/32, mac: '02:54:f1:1f:0{own}:01', bindDev: eth0, id: 54, port: 4876}}
+routes:
+- {{cidr: 10.{other}.0.0/16, gw: 241.31.{other}.1, dev: vx-bridge}}
+- {{cidr: 10.9{other}.0.0/16, gw: 241.31.{other}.1, dev: vx-bridge}}
+- {{cidr: 241.31.{other}.1/32, gw: 241.31.{other}.1, dev: vx-bridge}}
+unreachable: [10.{other}.0.0/16]
+fdbs: [{{ip: 172.31.{other}.1, mac: '02:54:f1:1f:0{other}:01', dev: vx-bridge}}]
+arps: [{{ip: 241.31.{other}.1, mac: '02:54:f1:1f:0{other}:01', dev: vx-bridge}}]
+firewall:
+  podCIDRs: [10.{own}.0.0/16]
+  nodePodCIDRs: [10.{own}.1.0/24]
+  serviceCIDRs: [10.9{own}.0.0/16]
+  overlayCIDRs: [241.31.{own}.1/32]
+  remoteCIDRs: [10.{other}.0.0/16, 10.9{other}.0.0/16, 241.31.{other}.1/32]
+"
+    )
+}
+
+fn attach_pod(host: &Host, node: Option<&Space>, pod: &Space, cluster: u8) {
+    let plug = format!(
+        "ip link add pod type veth peer name eth0 netns {}
+         ip link set pod master cni0; ip link set pod up",
+        pod.id()
+    );
+    match node {
+        Some(node) => node.sh(host, &plug),
+        None => host.sh(&plug),
+    };
+    pod.sh(
+        host,
+        &format!(
+            "ip link set lo up; ip addr add 10.{cluster}.1.2/24 dev eth0; ip link set eth0 up
+             ip route add default via 10.{cluster}.1.1
+             nft add table ip seen
+             nft add chain ip seen in \"{{ type filter hook input priority 0; }}\"
+             nft add rule ip seen in ip saddr 10.0.0.0/8 icmp type echo-request counter"
+        ),
+    );
+}
+
+fn apply(host: &Host, node: Option<&Space>, yaml: &str) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), yaml).unwrap();
+    let agent = format!("{} --config {}", env!("CARGO_BIN_EXE_clusterlink-agent"), file.path().display());
+    match node {
+        Some(node) => node.sh(host, &agent),
+        None => host.sh(&agent),
+    };
+}
+
+#[test]
+fn pods_hosts_and_services_reach_each_other_with_their_own_addresses() {
+    if Command::new("ping").arg("-V").output().is_err() || Command::new("nsenter").arg("-V").output().is_err()
+    {
+        return skip("ping or nsenter is not installed");
+    }
+    on_host(|host| {
+        let (far, pod, far_pod) = (Space::new(), Space::new(), Space::new());
+        host.sh(&format!("ip link set wire netns {}; {FIREWALL}", far.id()));
+        far.sh(
+            host,
+            "ip link set lo up; ip link set wire name eth0; ip addr add 172.31.2.1/16 dev eth0; ip link set eth0 up
+             ip link add cni0 type bridge; ip addr add 10.2.1.1/24 dev cni0; ip link set cni0 up",
+        );
+        far.sh(host, FIREWALL);
+        far.sh(host, "iptables-nft -t nat -A PREROUTING -d 10.92.0.10 -j DNAT --to 10.2.1.2");
+        attach_pod(host, None, &pod, 1);
+        attach_pod(host, Some(&far), &far_pod, 2);
+        apply(host, None, &config(1, 2));
+        apply(host, Some(&far), &config(2, 1));
+
+        pod.sh(host, "ping -c1 -W5 10.2.1.2");
+        let seen = |from: &str| {
+            far_pod
+                .sh(host, &format!("nft add rule ip seen in ip saddr {from} icmp type echo-request counter"))
+        };
+        seen("10.1.1.2");
+        pod.sh(host, "ping -c1 -W5 10.2.1.2");
+        let counters = far_pod.sh(host, "nft list chain ip seen in");
+        assert!(
+            counters.contains("ip saddr 10.1.1.2 icmp type echo-request counter packets 1 "),
+            "{counters}"
+        );
+        // A whole segment each way, in spite of the smaller tunnel: fragments.
+        pod.sh(host, "ping -c1 -W5 -s 4000 10.2.1.2");
+        // The host itself, to a pod, to a host by its node address, and a pod to a service.
+        host.sh("ping -c1 -W5 10.2.1.2");
+        host.sh("ping -c1 -W5 241.31.2.1");
+        pod.sh(host, "ping -c1 -W5 241.31.2.1");
+        pod.sh(host, "ping -c1 -W5 10.92.0.10");
+        far_pod.sh(host, "ping -c1 -W5 10.1.1.2");
+        // Without the overlay there is nothing.
+        host.cleanup();
+        assert!(!host.try_sh(&format!("nsenter -t {} -n ping -c1 -W1 10.2.1.2", pod.id())).status.success());
+    });
+}
