@@ -8,6 +8,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use ::sandbox::matrix::{MatrixOptions, Scope};
 use ::sandbox::state::StateDir;
 use ::sandbox::supervisor::{SuperviseOptions, supervise};
 use ::sandbox::{Sandbox, UpOptions, client};
@@ -28,6 +29,8 @@ pub(crate) enum Command {
     Status(status::StatusArgs),
     /// Run a command on a node, in a pod, in the root namespace or outside.
     Exec(ExecArgs),
+    /// Ask everything from everywhere: exit status 0 only if every payload comes back from the right source.
+    Matrix(MatrixArgs),
     /// Print the output of one of the processes, or the names of all.
     Logs(LogsArgs),
     /// Print the path of a cluster's kubeconfig.
@@ -75,6 +78,21 @@ pub(crate) struct ExecArgs {
 }
 
 #[derive(Args)]
+pub(crate) struct MatrixArgs {
+    #[command(flatten)]
+    name: NameArgs,
+    /// Ask within each cluster and the outside as well.
+    #[arg(long)]
+    own: bool,
+    /// Exchanges per cell, each from its own source port.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    flows: u32,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = status::Output::Text)]
+    output: status::Output,
+}
+
+#[derive(Args)]
 pub(crate) struct LogsArgs {
     #[command(flatten)]
     name: NameArgs,
@@ -106,6 +124,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Up(args) => up(args),
         Command::Status(args) => status::print(&args),
         Command::Exec(args) => Ok(client::exec(&args.name.name, &args.place, &args.command)?),
+        Command::Matrix(args) => matrix(&args),
         Command::Logs(args) => logs(&args),
         Command::Kubeconfig(args) => kubeconfig(&args),
         Command::Down(args) => down(&args),
@@ -136,6 +155,26 @@ fn up(args: UpArgs) -> Result<ExitCode> {
         sandbox.down()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn matrix(args: &MatrixArgs) -> Result<ExitCode> {
+    let sandbox = Sandbox::attach(&args.name.name)?;
+    let scope = Scope { remote: true, own: args.own };
+    let matrix = sandbox.matrix(&MatrixOptions { scope, flows: args.flows, ..MatrixOptions::default() })?;
+    match args.output {
+        status::Output::Json => println!("{}", serde_json::to_string_pretty(&matrix)?),
+        status::Output::Text => {
+            println!("{}\n{}", matrix.by_place(), matrix.by_class());
+            print!("{}", matrix.failures());
+            matrix.skipped.iter().for_each(|skipped| println!("left out: {skipped}"));
+            println!(
+                "{} of {} exchanges ok",
+                matrix.cells.len() - matrix.failed().count(),
+                matrix.cells.len()
+            );
+        }
+    }
+    Ok(if matrix.all_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn logs(args: &LogsArgs) -> Result<ExitCode> {

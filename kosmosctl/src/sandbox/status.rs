@@ -20,8 +20,9 @@ pub(crate) struct StatusArgs {
     output: Output,
 }
 
+/// How a command prints.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(crate) enum Output {
     Text,
     Json,
 }

@@ -175,7 +175,8 @@ impl Planner<'_> {
     /// Everything of another cluster.
     fn remote(&mut self, asker: &Asker<'_>, target: &ClusterLayout) {
         for family in Family::ALL {
-            if !asker.cluster.families.contains(&family) || !target.families.contains(&family) {
+            let common = asker.cluster.families.contains(&family) && target.families.contains(&family);
+            if !common || !self.answered(asker, target, family) {
                 continue;
             }
             for node in &target.nodes {
@@ -189,7 +190,7 @@ impl Planner<'_> {
     }
 
     fn remote_pods(&mut self, asker: &Asker<'_>, cluster: &ClusterLayout, node: &NodeLayout, family: Family) {
-        if !self.both_ways(asker, cluster, &cluster.pod_cidrs, family, "pods") {
+        if !self.reachable(asker, cluster, &cluster.pod_cidrs, family) {
             return;
         }
         for pod in &node.pods {
@@ -218,7 +219,7 @@ impl Planner<'_> {
         service: &ServiceLayout,
         family: Family,
     ) {
-        if !self.both_ways(asker, cluster, &cluster.service_cidrs, family, "services") {
+        if !self.reachable(asker, cluster, &cluster.service_cidrs, family) {
             return;
         }
         let masqueraders = cluster.nodes.iter().flat_map(|node| {
@@ -293,31 +294,37 @@ impl Planner<'_> {
         self.plan.probes.push(Probe { from: asker.end.clone(), to, family, target });
     }
 
-    /// Whether the asker's cluster can route to these CIDRs of the target, and the target back to the asker's pods.
-    fn both_ways(
+    /// Whether answers find their way: what asks comes from its cluster's pod CIDR, hosts too (by their CNI bridge).
+    fn answered(&mut self, asker: &Asker<'_>, by: &ClusterLayout, family: Family) -> bool {
+        let answered = cidr_of(&asker.cluster.pod_cidrs, family)
+            .is_some_and(|pods| self.routable(by, asker.cluster, pods));
+        if !answered {
+            let (from, to) = (&asker.cluster.name, &by.name);
+            self.plan
+                .skipped
+                .insert(format!("{from} to {to} over {family}: {to} cannot route to the pods of {from}"));
+        }
+        answered
+    }
+
+    /// Whether the asker's cluster can route to these CIDRs of another.
+    fn reachable(
         &mut self,
         asker: &Asker<'_>,
         to: &ClusterLayout,
         cidrs: &[IpNetwork],
         family: Family,
-        what: &str,
     ) -> bool {
-        let from = asker.cluster;
-        let of_family =
-            |cidrs: &[IpNetwork]| cidrs.iter().copied().find(|&cidr| Family::of_network(cidr) == family);
-        let (Some(there), Some(back)) = (of_family(cidrs), of_family(&from.pod_cidrs)) else { return false };
-        // A service's answer comes from the node that masqueraded, so only the way there matters.
-        let answered = what == "services" || self.routable(to, from, back);
-        let reachable = self.routable(from, to, there) && answered;
-        if !reachable {
-            self.plan
-                .skipped
-                .insert(format!("{} to {what} of {} over {family}: CIDRs overlap", from.name, to.name));
+        let cidr = cidr_of(cidrs, family);
+        let reachable = cidr.is_some_and(|cidr| self.routable(asker.cluster, to, cidr));
+        if let Some(cidr) = cidr.filter(|_| !reachable) {
+            let (from, to) = (&asker.cluster.name, &to.name);
+            self.plan.skipped.insert(format!("{from} to {cidr} of {to}: {from} cannot route to it"));
         }
         reachable
     }
 
-    /// DESIGN-DECISIONS, Conflicts: no overlap with the own CIDRs, nor with those of a third cluster.
+    /// As the plan decides it: no overlap with the own CIDRs, nor with those of a third cluster.
     fn routable(&self, at: &ClusterLayout, owner: &ClusterLayout, cidr: IpNetwork) -> bool {
         let clashes = |cluster: &ClusterLayout, other: IpNetwork| {
             cluster.pod_cidrs.iter().chain(&cluster.service_cidrs).any(|&own| overlap(own, other))
@@ -329,6 +336,10 @@ impl Planner<'_> {
         let rivals = third.flat_map(|c| c.pod_cidrs.iter().chain(&c.service_cidrs).copied());
         !rivals.filter(|&rival| !clashes(at, rival)).any(|rival| overlap(rival, cidr))
     }
+}
+
+fn cidr_of(cidrs: &[IpNetwork], family: Family) -> Option<IpNetwork> {
+    cidrs.iter().copied().find(|&cidr| Family::of_network(cidr) == family)
 }
 
 fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
@@ -405,18 +416,30 @@ mod tests {
     }
 
     #[test]
-    fn overlapping_pods_are_left_out_and_said_so_but_services_stay() {
+    fn clusters_that_cannot_answer_each_other_are_left_out_and_said_so() {
         let mut scenario = scenario(&["a:gateway:2", "b:p2p:2"]);
-        scenario.families = vec![Family::V4];
         scenario.clusters[1].pod_cidrs = vec!["10.1.0.0/16".into()];
         let plan = planned(&scenario, REMOTE);
-        assert!(plan.probes.iter().all(|p| p.to.kind != EndKind::Pod));
-        assert!(plan.probes.iter().any(|p| p.to.kind == EndKind::Service));
+        assert!(plan.probes.iter().all(|p| p.family == Family::V6));
         let skipped: Vec<&str> = plan.skipped.iter().map(String::as_str).collect();
         assert_eq!(
             skipped,
-            ["a to pods of b over IPv4: CIDRs overlap", "b to pods of a over IPv4: CIDRs overlap"]
+            [
+                "a to b over IPv4: b cannot route to the pods of a",
+                "b to a over IPv4: a cannot route to the pods of b"
+            ]
         );
+    }
+
+    #[test]
+    fn overlapping_services_leave_pods_and_hosts_reachable() {
+        let mut scenario = scenario(&["a:gateway:2", "b:p2p:2"]);
+        scenario.families = vec![Family::V4];
+        scenario.clusters.iter_mut().for_each(|c| c.service_cidrs = vec!["10.96.0.0/12".into()]);
+        let plan = planned(&scenario, REMOTE);
+        assert!(plan.probes.iter().all(|p| p.to.kind != EndKind::Service));
+        assert!(plan.probes.iter().any(|p| p.to.kind == EndKind::Pod));
+        assert!(plan.skipped.contains("a to 10.96.0.0/12 of b: a cannot route to it"), "{:?}", plan.skipped);
     }
 
     #[test]
@@ -425,7 +448,12 @@ mod tests {
         scenario.families = vec![Family::V4];
         scenario.clusters[2].pod_cidrs = vec!["10.2.0.0/16".into()];
         let plan = planned(&scenario, REMOTE);
-        assert!(plan.skipped.contains("a to pods of b over IPv4: CIDRs overlap"), "{:?}", plan.skipped);
+        assert!(
+            plan.skipped.contains("b to a over IPv4: a cannot route to the pods of b"),
+            "{:?}",
+            plan.skipped
+        );
+        assert!(plan.skipped.contains("a to 10.2.0.0/16 of b: a cannot route to it"), "{:?}", plan.skipped);
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use api::NodeId;
+use api::{ClusterNode, NetworkType, NodeId};
 use netperf::reach::{self, ReachOptions, ReachReport};
 use netperf::target::{Protocol, Target};
 use serde::{Deserialize, Serialize};
 
 use super::cells::{End, EndKind, Plan, Probe, Scope, plan};
 use super::{Overlays, table};
-use crate::addressing::Layout;
+use crate::addressing::{ClusterLayout, Layout, NodeLayout};
 use crate::client::{Error, Sandbox};
 use crate::components::{Binaries, NETPERF};
 
@@ -176,36 +176,61 @@ impl Sandbox {
     /// The overlay addresses that were given to the nodes, a node's address in the mesh first.
     pub fn overlays(&self) -> Result<Overlays, Error> {
         let nodes = self.cluster_nodes()?;
-        let overlay = |name: String| -> Vec<IpAddr> {
-            let status = nodes.get(&name).and_then(|node| node.status.as_ref());
-            let Some(overlay) = status.and_then(|status| status.overlay.as_ref()) else { return Vec::new() };
-            let texts = [&overlay.bridge, &overlay.bridge6, &overlay.local, &overlay.local6];
-            texts.into_iter().flatten().filter_map(|text| text.parse().ok()).collect()
-        };
-        let of = |(cluster, node): (&crate::addressing::ClusterLayout, &crate::addressing::NodeLayout)| {
-            (node.place.clone(), overlay(NodeId::new(&cluster.name, &node.name).object_name()))
+        let of = |(cluster, node): (&ClusterLayout, &NodeLayout)| {
+            let known = nodes.get(&NodeId::new(&cluster.name, &node.name).object_name());
+            let addresses = known.map(|known| overlay_addresses(cluster.mode, known)).unwrap_or_default();
+            (node.place.clone(), addresses)
         };
         Ok(self.layout().nodes().map(of).collect())
     }
 }
 
-/// Whose an address is.
-struct Names(BTreeMap<IpAddr, String>);
+/// A node is known to the mesh by its bridge address while it is a P2P node or a gateway, else by its local one; it keeps
+/// an address that it no longer uses.
+fn overlay_addresses(mode: NetworkType, node: &ClusterNode) -> Vec<IpAddr> {
+    let Some(overlay) = node.status.as_ref().and_then(|status| status.overlay.as_ref()) else {
+        return Vec::new();
+    };
+    let mut planes = [[&overlay.bridge, &overlay.bridge6], [&overlay.local, &overlay.local6]];
+    if mode == NetworkType::Gateway && !node.spec.is_gateway() {
+        planes.reverse();
+    }
+    planes.into_iter().flatten().flatten().filter_map(|text| text.parse().ok()).collect()
+}
+
+/// Whose an address is: the cluster and the name, several where CIDRs overlap.
+struct Names(BTreeMap<IpAddr, Vec<(String, String)>>);
 
 impl Names {
     fn new(layout: &Layout, overlays: &Overlays) -> Self {
-        let mut names = BTreeMap::new();
-        for (_, node) in layout.nodes() {
+        let mut names = Names(BTreeMap::new());
+        for (cluster, node) in layout.nodes() {
             let overlay = overlays.get(&node.place).map(Vec::as_slice).unwrap_or_default();
-            let kinds = [("cni0", node.bridge.as_slice()), ("eth0", &node.underlay), ("overlay", overlay)];
-            for (kind, addresses) in kinds {
-                names.extend(addresses.iter().map(|&address| (address, format!("{} {kind}", node.place))));
+            for (kind, addresses) in
+                [("cni0", node.bridge.as_slice()), ("eth0", &node.underlay), ("overlay", overlay)]
+            {
+                names.add(cluster, addresses, &format!("{} {kind}", node.place));
             }
-            let pods =
-                node.pods.iter().flat_map(|pod| pod.addresses.iter().map(|&ip| (ip, pod.place.clone())));
-            names.extend(pods);
+            for pod in &node.pods {
+                names.add(cluster, &pod.addresses, &pod.place);
+            }
         }
-        Names(names)
+        names
+    }
+
+    fn add(&mut self, cluster: &ClusterLayout, addresses: &[IpAddr], name: &str) {
+        for &address in addresses {
+            self.0.entry(address).or_default().push((cluster.name.clone(), name.to_owned()));
+        }
+    }
+
+    /// The asker's own address before one of who was asked.
+    fn of(&self, address: IpAddr, probe: &Probe) -> Option<String> {
+        let names = self.0.get(&address)?;
+        let of = |cluster: &str| names.iter().find(|(owner, _)| owner == cluster);
+        let (_, name) =
+            of(&probe.from.cluster).or_else(|| of(&probe.to.cluster)).or_else(|| names.first())?;
+        Some(name.clone())
     }
 }
 
@@ -252,17 +277,17 @@ fn ask_from(
     let probes: BTreeMap<_, &Probe> = batch.iter().map(|probe| (key(&probe.target), probe)).collect();
     let cell = |cell: reach::Cell| {
         let probe = probes.get(&(cell.target.clone(), cell.address))?;
-        let outcome = outcome(cell.outcome, names);
+        let outcome = outcome(cell.outcome, probe, names);
         Some(Cell { probe: (*probe).clone(), protocol: cell.protocol, bytes: cell.bytes, outcome })
     };
     Ok(report.cells.into_iter().filter_map(cell).collect())
 }
 
-fn outcome(outcome: reach::Outcome, names: &Names) -> Outcome {
+fn outcome(outcome: reach::Outcome, probe: &Probe, names: &Names) -> Outcome {
     match outcome {
         reach::Outcome::Ok(answer) => {
             let seen = answer.source.map(|source| source.ip());
-            let seen_as = seen.and_then(|ip| names.0.get(&ip).cloned());
+            let seen_as = seen.and_then(|ip| names.of(ip, probe));
             Outcome::Ok { seen, seen_as, rtt_us: answer.rtt_us }
         }
         reach::Outcome::Failed(failure) => Outcome::Failed(failure.to_string()),
@@ -364,6 +389,22 @@ pub(super) mod tests {
         assert!(!matrix.all_ok());
         // Asked by a's six and c's four, over two families and two protocols.
         assert_eq!(matrix.failed().count(), 10 * 2 * 2);
+    }
+
+    #[test]
+    fn a_former_gateway_is_known_by_its_local_address() {
+        let mut node = ClusterNode::new("a-node3", api::ClusterNodeSpec::default());
+        let overlay = api::Overlay {
+            bridge: Some("241.31.1.3".to_owned()),
+            local: Some("242.31.1.3".to_owned()),
+            ..api::Overlay::default()
+        };
+        node.status = Some(api::ClusterNodeStatus { overlay: Some(overlay), ..Default::default() });
+        let first = |mode, node: &ClusterNode| overlay_addresses(mode, node)[0].to_string();
+        assert_eq!(first(NetworkType::Gateway, &node), "242.31.1.3");
+        assert_eq!(first(NetworkType::P2p, &node), "241.31.1.3");
+        node.spec.roles.push("gateway".to_owned());
+        assert_eq!(first(NetworkType::Gateway, &node), "241.31.1.3");
     }
 
     #[test]
