@@ -153,7 +153,7 @@ impl Topology {
     pub(crate) fn link(&self, from: usize, to: usize, plane: Plane, family: Family) -> Option<Family> {
         let (a, b) = (&self.nodes[from], &self.nodes[to]);
         let inner = |node: &Node| self.members[node.cluster].inner[family];
-        if !(inner(a) && inner(b)) || !a.is_on(plane) || !b.is_on(plane) {
+        if !(inner(a) && inner(b) && a.is_on(plane) && b.is_on(plane)) {
             return None;
         }
         if plane == Plane::Bridge

@@ -80,7 +80,7 @@ fn reached(
             for fate in world.walk(node, nobody, cidr.ip()) {
                 match fate {
                     Fate::At { cluster, .. } if cluster != own => {
-                        drop(reached.insert((node.clone(), cluster, *cidr)))
+                        reached.insert((node.clone(), cluster, *cidr));
                     }
                     Fate::Broken(_) => broken.push(fate),
                     _ => {}

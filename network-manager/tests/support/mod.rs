@@ -1,6 +1,6 @@
 //! A control cluster in this process, and a network-manager that watches it.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, clippy::unwrap_used, reason = "tests: each file uses its own part of this")]
 
 use std::{fmt::Debug, sync::Arc, time::Duration};
 

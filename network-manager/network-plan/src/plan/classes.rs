@@ -44,8 +44,11 @@ impl Class {
 pub(crate) struct Common {
     pub(crate) part: Arc<Part>,
     /// Services of P2P clusters, and the nodes to choose from.
-    spread: Vec<(IpNetwork, Family, Arc<[(usize, u64)]>)>,
+    spread: Vec<(IpNetwork, Family, Choice)>,
 }
+
+/// Nodes to choose from, with the seeds of their weights.
+type Choice = Arc<[(usize, u64)]>;
 
 impl Common {
     /// Computed for one node of the class; holds for all.
@@ -65,8 +68,7 @@ impl Common {
             let peers = &topology.members[remote.cluster].bridges;
             match hops::way(topology, at, peers, Plane::Bridge, remote.family) {
                 Some(way) => {
-                    let nodes: Arc<[(usize, u64)]> =
-                        way.peers.iter().map(|peer| (*peer, seed(topology, *peer))).collect();
+                    let nodes: Choice = way.peers.iter().map(|peer| (*peer, seed(topology, *peer))).collect();
                     spread.extend(remote.spread.iter().map(|net| (*net, remote.family, nodes.clone())));
                 }
                 None => {

@@ -1,5 +1,10 @@
 //! What the tests share: objects from YAML, plans as NodeConfigs, and the walker.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "tests: each binary uses its own part of this"
+)]
 
 pub mod mesh;
 pub mod model;

@@ -121,7 +121,7 @@ pub fn routable(clusters: &[ClusterModel], at: usize, of: usize, x: IpNetwork) -
 pub fn linked(from: &ClusterModel, node: &NodeModel, of: &ClusterModel, to: Option<&NodeModel>) -> bool {
     let exits = from.exits(node);
     let ends: Vec<&NodeModel> = match to {
-        Some(to) if !of.gateway || to.gateway && of.gateway => vec![to],
+        Some(to) if !of.gateway || to.gateway => vec![to],
         _ => of.ends().collect(),
     };
     exits.iter().any(|exit| ends.iter().any(|end| exit.linked(end)))

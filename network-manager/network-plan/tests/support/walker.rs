@@ -167,12 +167,12 @@ impl World {
                 for gateway in &hop.gateways {
                     match self.cross(at, hop, *gateway) {
                         Ok(peer) => self.visit(&peer, Some(&hop.device), to, path, fates),
-                        Err(why) => drop(fates.insert(Fate::Broken(format!("{at}: {to}: {why}")))),
+                        Err(why) => fates.extend([Fate::Broken(format!("{at}: {to}: {why}"))]),
                     }
                 }
             }
-            _ if dead.is_some() => drop(fates.insert(Fate::Unreachable { node: at.to_owned() })),
-            _ => drop(fates.insert(self.main(at, to))),
+            _ if dead.is_some() => fates.extend([Fate::Unreachable { node: at.to_owned() }]),
+            _ => fates.extend([self.main(at, to)]),
         }
     }
 
