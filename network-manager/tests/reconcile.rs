@@ -1,0 +1,146 @@
+//! What is written, as a function of what is there: no API, no clock.
+
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use api::{Cluster, ClusterNode, NodeConfig};
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use network_manager::{
+    index::{Index, News, Object, Resource},
+    reconcile::{Action, Write, reconcile},
+};
+use serde_json::{Value, json};
+
+fn writes(index: &Index) -> Vec<Write> {
+    reconcile(index, &Time(Timestamp::UNIX_EPOCH))
+}
+
+fn names(writes: &[Write], what: fn(&Action) -> bool) -> Vec<&str> {
+    writes.iter().filter(|write| what(&write.action)).map(|write| write.target.name.as_str()).collect()
+}
+
+fn cluster(name: &str, number: u8) -> Object {
+    let status = json!({"clusterLinkStatus": {"podCIDRs": [format!("10.{number}.0.0/16")]}});
+    let object = json!({"metadata": {"name": name}, "spec": {"clusterLinkOptions": {}}, "status": status});
+    Object::Cluster(Box::new(serde_json::from_value::<Cluster>(typed("Cluster", object)).unwrap()))
+}
+
+fn node(cluster: &str, number: u8) -> ClusterNode {
+    let spec = json!({"clusterName": cluster, "nodeName": "n1", "ip": format!("192.168.{number}.1"),
+        "interfaceName": "eth0", "podCIDRs": [format!("10.{number}.1.0/24")]});
+    let object = json!({"metadata": {"name": format!("{cluster}-n1")}, "spec": spec});
+    serde_json::from_value(typed("ClusterNode", object)).unwrap()
+}
+
+fn typed(kind: &str, mut object: Value) -> Value {
+    object["apiVersion"] = json!("kosmos.io/v1alpha1");
+    object["kind"] = json!(kind);
+    object
+}
+
+fn index() -> Index {
+    let mut index = Index::default();
+    for news in [cluster("a", 1), cluster("b", 2)] {
+        index.take(News::Put(news));
+    }
+    for news in [node("a", 1), node("b", 2)] {
+        index.take(News::Put(Object::ClusterNode(Box::new(news))));
+    }
+    index
+}
+
+/// The index after everything was written.
+fn settled() -> Index {
+    let mut index = index();
+    for write in writes(&index) {
+        let name = write.target.name.clone();
+        match write.action {
+            Action::Addresses(status) | Action::Status(status) => match write.target.resource {
+                Resource::Cluster => {
+                    let conditions = serde_json::from_value(status["conditions"].clone()).unwrap();
+                    index.clusters.get_mut(&name).unwrap().status.as_mut().unwrap().conditions = conditions;
+                }
+                _ => {
+                    index.nodes.get_mut(&name).unwrap().status = Some(serde_json::from_value(status).unwrap())
+                }
+            },
+            Action::Apply(mut body) => {
+                body["metadata"]["name"] = json!(name);
+                let config: NodeConfig = serde_json::from_value(typed("NodeConfig", body)).unwrap();
+                index.take(News::Put(Object::NodeConfig(Box::new(config))));
+            }
+            Action::Delete(_) => panic!("nothing was there to delete"),
+        }
+    }
+    index
+}
+
+const IS_DELETE: fn(&Action) -> bool = |action| matches!(action, Action::Delete(_));
+
+#[test]
+fn addresses_come_first_and_configs_last() {
+    let writes = writes(&index());
+    assert_eq!(names(&writes, |action| matches!(action, Action::Addresses(_))), ["a-n1", "b-n1"]);
+    assert_eq!(names(&writes, |action| matches!(action, Action::Status(_))), ["a", "b"]);
+    assert_eq!(names(&writes, |action| matches!(action, Action::Apply(_))), ["a-n1", "b-n1"]);
+    let rank = |write: &Write| match write.action {
+        Action::Addresses(_) => 0,
+        Action::Status(_) => 1,
+        _ => 2,
+    };
+    assert!(writes.is_sorted_by_key(rank));
+    assert!(writes.iter().all(|write| write.notices.is_empty()), "that all is well is no news");
+}
+
+#[test]
+fn what_was_written_is_not_written_again() {
+    assert_eq!(writes(&settled()), []);
+}
+
+#[test]
+fn nothing_is_known_before_every_list_has_come() {
+    let mut index = Index::default();
+    for resource in [Resource::Cluster, Resource::NodeConfig] {
+        index.take(News::Listed(resource, Vec::new()));
+        assert!(index.pending().contains(&Resource::ClusterNode));
+    }
+    index.take(News::Listed(Resource::ClusterNode, Vec::new()));
+    assert_eq!(index.pending(), []);
+}
+
+#[test]
+fn a_node_that_is_gone_takes_its_config_with_it_and_one_that_is_spoilt_does_not() {
+    let mut gone = settled();
+    gone.take(News::Gone(Resource::ClusterNode, "b-n1".to_owned()));
+    assert_eq!(names(&writes(&gone), IS_DELETE), ["b-n1"]);
+
+    let mut spoilt = settled();
+    spoilt.nodes.get_mut("b-n1").unwrap().spec.ip = None;
+    let spoilt = writes(&spoilt);
+    assert_eq!(names(&spoilt, IS_DELETE), Vec::<&str>::new());
+    let told = spoilt.iter().find(|write| write.target.name == "b-n1").unwrap();
+    assert_eq!(told.notices[0].reason, "NoAddress");
+}
+
+#[test]
+fn a_cluster_that_leaves_or_wants_ipsec_is_torn_down_and_one_with_a_fault_is_not() {
+    let options = |change: Value| {
+        let mut index = settled();
+        let cluster = index.clusters.get_mut("b").unwrap();
+        cluster.spec.cluster_link_options = serde_json::from_value(change).unwrap();
+        writes(&index)
+    };
+    for leaves in [json!({"enable": false}), json!({"tunnelType": "ipsec"}), Value::Null] {
+        assert_eq!(names(&options(leaves.clone()), IS_DELETE), ["b-n1"], "{leaves}");
+    }
+    let fault = json!({"bridgeCIDRs": {"ip": "nowhere", "ip6": "fd00::/32"}});
+    assert_eq!(names(&options(fault), IS_DELETE), Vec::<&str>::new());
+}
+
+#[test]
+fn an_answer_never_brings_back_what_is_gone() {
+    let mut index = settled();
+    let late = index.configs["b-n1"].clone();
+    index.take(News::Gone(Resource::NodeConfig, "b-n1".to_owned()));
+    index.refresh(Object::NodeConfig(Box::new(late)));
+    assert!(!index.configs.contains_key("b-n1"));
+}
