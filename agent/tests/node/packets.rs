@@ -70,8 +70,8 @@ firewall:
 
 fn attach_pod(host: &Host, node: Option<&Space>, pod: &Space, cluster: u8) {
     let plug = format!(
-        "ip link add pod type veth peer name eth0 netns {}
-         ip link set pod master cni0; ip link set pod up",
+        "ip link add plug type veth peer name eth0 netns {}
+         ip link set plug master cni0; ip link set plug up",
         pod.id()
     );
     match node {

@@ -43,14 +43,20 @@ pub(crate) fn skip(why: &str) {
 
 impl Host {
     fn prepare(&self) {
-        self.sh("ip link set lo up
+        // Until nothing more happens by itself: no link-local addresses, no detection of duplicates, carriers settled.
+        self.sh("for which in all default; do echo 0 > /proc/sys/net/ipv6/conf/$which/accept_dad; done
+             ip link set lo up
              ip link add eth0 type veth peer name wire
+             ip link add pod0 type veth peer name pod1
+             ip link add cni0 type bridge
+             ip link set pod0 master cni0
+             for link in eth0 wire pod0 pod1 cni0; do ip link set $link addrgenmode none; ip link set $link up; done
              ip addr add 172.31.1.1/16 dev eth0
              ip -6 addr add fc00:31::1/64 dev eth0 nodad
-             ip link set eth0 up; ip link set wire up
-             ip link add cni0 type bridge
              ip addr add 10.1.1.1/24 dev cni0
-             ip link set cni0 up");
+             for link in eth0 wire pod0 pod1 cni0; do
+                 until ip link show $link | grep -q 'state UP'; do sleep 0.01; done
+             done");
     }
 
     /// Runs a script that must succeed, and returns what it printed.
@@ -102,8 +108,8 @@ impl Host {
 
     /// Everything of the host that anybody could have changed, without counters, handles and indexes.
     pub(crate) fn dump(&self) -> String {
-        let state = self.sh("for dev in $(ls /sys/class/net 2>/dev/null || true); do :; done
-             ip -o link | sed -E 's/^[0-9]+: //; s/@[^:]*:/:/; s/qdisc.*//'
+        let state = self.sh(
+            "ip -o link | sed -E 's/^[0-9]+: //; s/@[^:]*:/:/; s/qdisc.*//; s/NO-CARRIER,//; s/,LOWER_UP//'
              ip -o addr | sed -E 's/^[0-9]+: //'
              ip rule; ip -6 rule
              ip route show table all; ip -6 route show table all
@@ -114,11 +120,26 @@ impl Host {
              iptables-nft-save 2>/dev/null | grep -v '^#' || true
              if [ -s /proc/thread-self/net/ip_tables_names ]; then iptables-legacy-save | grep -v '^#'; fi
              cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/*/rp_filter
-             cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/disable_ipv6");
+             cat /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv6/conf/*/disable_ipv6",
+        );
         let volatile = |line: &&str| !line.contains("fe80:") && !line.contains("tentative");
-        let line = |line: &str| line.split(" counter packets ").next().unwrap_or_default().to_owned();
+        let line = |line: &str| without_counters(line);
         state.lines().filter(volatile).map(line).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// `packets 3 bytes 180` of nft, `[3:180]` of iptables.
+pub(crate) fn without_counters(line: &str) -> String {
+    let mut words: Vec<&str> = line.split(' ').collect();
+    for at in 0..words.len().saturating_sub(1) {
+        if matches!(words[at], "packets" | "bytes") {
+            words[at + 1] = "n";
+        }
+    }
+    if words.last().is_some_and(|word| word.starts_with('[') && word.ends_with(']')) {
+        words.pop();
+    }
+    words.join(" ")
 }
 
 pub(crate) fn spec(yaml: &str) -> NodeConfigSpec {
