@@ -1,5 +1,7 @@
 //! The network-manager against an API server in this process.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What bad input gets (DESIGN 7): a message that names the object, the field and the value, and everything else goes on.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use support::Input;

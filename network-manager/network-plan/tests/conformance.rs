@@ -1,6 +1,8 @@
 //! The example inputs of Kosmos: whatever a node reaches by Kosmos's NodeConfigs, it reaches by ours, and nothing breaks.
 //! Held against the independent `walk.py` where Python and PyYAML are there, and against our own walker always.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::{
