@@ -83,8 +83,7 @@ impl Keeper {
             let goal = self.goal.borrow_and_update().clone();
             self.underlay.mark_unchanged();
             let Some(mut outcome) = self.reach(goal, &mut ours).await else {
-                // Nothing is known yet, so nothing that happens matters.
-                if self.goal.changed().await.is_err() {
+                if self.await_goal().await.is_err() {
                     return;
                 }
                 continue;
@@ -109,6 +108,16 @@ impl Keeper {
             };
             let Ok(by) = next else { return };
             woken = by;
+        }
+    }
+
+    /// Nothing is known yet, so nothing that happens matters; nor is it kept until then.
+    async fn await_goal(&mut self) -> Result<(), watch::error::RecvError> {
+        loop {
+            tokio::select! {
+                changed = self.goal.changed() => return changed,
+                Some(_) = self.wakes.recv() => {}
+            }
         }
     }
 
