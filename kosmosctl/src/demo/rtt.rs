@@ -5,6 +5,8 @@ use std::fmt;
 use anyhow::{Context, Result};
 use netperf::rtt::{RttComparison, RttOptions};
 use netperf::target::{Protocol, Target};
+use nix::sched::{CpuSet, sched_getaffinity};
+use nix::unistd::Pid;
 use sandbox::Sandbox;
 use sandbox::paths::{Comparison, Way, comparisons};
 
@@ -27,7 +29,13 @@ pub(crate) fn measure(sandbox: &Sandbox) -> Result<Report> {
 fn options(comparison: &Comparison) -> RttOptions {
     let targets =
         [&comparison.within, &comparison.across].map(|(place, address)| Target::new(place, *address));
-    RttOptions { protocol: Protocol::Icmp, count: ROUNDS, cpu: Some(0), ..RttOptions::new(targets.to_vec()) }
+    RttOptions { protocol: Protocol::Icmp, count: ROUNDS, cpu: a_cpu(), ..RttOptions::new(targets.to_vec()) }
+}
+
+/// The first one that this program may use.
+fn a_cpu() -> Option<usize> {
+    let allowed = sched_getaffinity(Pid::from_raw(0)).ok()?;
+    (0..CpuSet::count()).find(|&cpu| allowed.is_set(cpu).unwrap_or(false))
 }
 
 fn way(way: Way) -> &'static str {

@@ -49,24 +49,27 @@ fn print_json(sandbox: &Sandbox) -> Result<()> {
 pub(crate) fn print_text(sandbox: &Sandbox) -> Result<()> {
     let status = sandbox.status()?;
     println!("sandbox {} ({})", status.name, sandbox.state().path().display());
-    println!("{}", nodes(sandbox)?);
+    println!("{}", nodes(sandbox)?.trim_fmt());
     let mut table = plain(["PROCESS", "PLACE", "PID", "RESTARTS", "LAST EXIT"]);
-    let (quiet, listed): (Vec<_>, Vec<_>) = status
-        .processes
-        .into_iter()
-        .partition(|process| process.name.starts_with("netperf-") && is_well(process));
+    let (quiet, listed): (Vec<_>, Vec<_>) =
+        status.processes.iter().partition(|process| process.name.starts_with("netperf-") && is_well(process));
     for process in listed {
         table.add_row(process_row(process));
     }
     if !quiet.is_empty() {
         table.add_row(vec![format!("netperf ({})", quiet.len()), "pods, nodes, outside".to_owned()]);
     }
-    println!("\n{table}\n");
+    println!("\n{}\n", table.trim_fmt());
+    for process in &status.processes {
+        if let Some(last_exit) = &process.last_exit {
+            println!("{} {last_exit}\n", process.name);
+        }
+    }
     let mut table = plain(["API", "URL", "KUBECONFIG"]);
     for api in status.apis {
         table.add_row(vec![api.cluster, api.url, api.kubeconfig.display().to_string()]);
     }
-    println!("{table}");
+    println!("{}", table.trim_fmt());
     Ok(())
 }
 
@@ -108,15 +111,11 @@ fn is_well(process: &ProcessStatus) -> bool {
     process.pid.is_some() && process.restarts == 0
 }
 
-fn process_row(process: ProcessStatus) -> Vec<String> {
+fn process_row(process: &ProcessStatus) -> Vec<String> {
     let pid = process.pid.map_or_else(|| "down".to_owned(), |pid| pid.to_string());
-    vec![
-        process.name,
-        process.place,
-        pid,
-        process.restarts.to_string(),
-        process.last_exit.unwrap_or_default(),
-    ]
+    // Its last lines follow the table.
+    let last_exit = process.last_exit.as_deref().and_then(|text| text.lines().next()).unwrap_or_default();
+    vec![process.name.clone(), process.place.clone(), pid, process.restarts.to_string(), last_exit.to_owned()]
 }
 
 /// A table without lines.
