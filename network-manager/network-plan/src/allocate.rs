@@ -195,7 +195,9 @@ impl Pool {
     }
 
     fn probes(self, node: &Node, vtep: Vtep) -> impl Iterator<Item = IpAddr> {
-        let underlay = node.underlay[vtep.underlay()].map_or(0, span::number);
+        // A node without an underlay of this family is told from its neighbours by that of the other one.
+        let family = vtep.underlay();
+        let underlay = node.underlay[family].or(node.underlay[family.other()]).map_or(0, span::number);
         let whole_cluster = (0..CLUSTER_PROBES)
             .filter_map(move |attempt| self.beside_its_cluster(node, vtep, underlay, attempt));
         let alone = (0..NODE_PROBES).filter_map(move |attempt| self.anywhere(node, vtep, attempt));
