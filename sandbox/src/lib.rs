@@ -1,4 +1,7 @@
 //! Whole clusters out of network namespaces on one machine.
+//!
+//! A [`Scenario`] becomes an [`addressing::Layout`], and that the namespaces ([`world`]), the Kubernetes objects
+//! ([`objects`]) and the reach [`matrix`]. [`Sandbox`] is a running one; [`supervisor`] is the process behind it.
 
 pub mod addressing;
 pub mod apis;

@@ -9,6 +9,7 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use nix::unistd::{Pid, getpid};
+use tracing_subscriber::EnvFilter;
 
 use crate::addressing::Layout;
 use crate::apis::{ApiError, Apis, HostListener, bind_on_host};
@@ -94,6 +95,12 @@ fn try_supervise(options: &SuperviseOptions) -> Result<ExitCode, SuperviseError>
             Ok(ExitCode::from(u8::try_from(inner_status).unwrap_or(1)))
         }
         Side::Inside => {
+            let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+            tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_ansi(false)
+                .with_writer(std::io::stderr)
+                .init();
             let sandbox = Inside { options, state: &state, scenario, layout };
             sandbox.run(listeners)?;
             Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use netperf::target::{Protocol, Target};
 use serde::{Deserialize, Serialize};
 
 use super::Overlays;
-use crate::addressing::{ClusterLayout, Layout, NodeLayout, OUTSIDE, ServiceLayout, outside_link};
+use crate::addressing::{ClusterLayout, Layout, NodeLayout, OUTSIDE, ServiceLayout, outside_link, overlap};
 
 /// What a node is to the overlay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -340,10 +340,6 @@ impl Planner<'_> {
 
 fn cidr_of(cidrs: &[IpNetwork], family: Family) -> Option<IpNetwork> {
     cidrs.iter().copied().find(|&cidr| Family::of_network(cidr) == family)
-}
-
-fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
-    a.contains(b.network()) || b.contains(a.network())
 }
 
 fn of(addresses: &[IpAddr], family: Family) -> impl Iterator<Item = IpAddr> {

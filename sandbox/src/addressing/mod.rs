@@ -1,6 +1,8 @@
 //! A valid scenario with every address in it: which node, pod and service has which. Pure; the namespaces, the API
 //! objects and the matrix are all made of a [`Layout`], so they cannot disagree.
 
+mod assign;
+
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -8,14 +10,8 @@ use api::{Family, NetworkType};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::{CONTROL, ClusterScenario, Firewall, Scenario, ScenarioError};
+use crate::scenario::Firewall;
 
-/// Prefix length of a node's pod CIDR: as kube-controller-manager cuts them by default.
-const NODE_PREFIX_V4: u8 = 24;
-const NODE_PREFIX_V6: u8 = 64;
-const MAX_CLUSTERS: usize = 99;
-const MAX_NODES: u16 = 250;
-const MAX_PODS: u16 = 200;
 /// The port of every service, and of the answering process behind it.
 pub const SERVICE_PORT: u16 = netperf::PORT;
 
@@ -161,7 +157,7 @@ pub fn outside_network(family: Family) -> IpNetwork {
 
 fn underlay_address(family: Family, cluster: u16, node: u16) -> IpAddr {
     match family {
-        // Both fit: MAX_CLUSTERS and MAX_NODES are below 256.
+        // Both fit: `assign` takes less than 256 of either.
         Family::V4 => Ipv4Addr::new(172, 31, cluster.to_be_bytes()[1], node.to_be_bytes()[1]).into(),
         Family::V6 => Ipv6Addr::new(0xfd00, 0xac1f, 0, 0, 0, 0, cluster, node).into(),
     }
@@ -206,7 +202,7 @@ fn default_service_cidr(family: Family, cluster: u16) -> IpNetwork {
     }
 }
 
-fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
+pub(crate) fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
     match (a, b) {
         (IpNetwork::V4(a), IpNetwork::V4(b)) => a.overlaps(b),
         (IpNetwork::V6(a), IpNetwork::V6(b)) => a.overlaps(b),
@@ -214,266 +210,10 @@ fn overlap(a: IpNetwork, b: IpNetwork) -> bool {
     }
 }
 
-impl Scenario {
-    /// Everything with its addresses, or the first field that cannot be built.
-    pub fn layout(&self) -> Result<Layout, ScenarioError> {
-        if self.clusters.is_empty() || self.clusters.len() > MAX_CLUSTERS {
-            let problem = format!("a sandbox has from 1 to {MAX_CLUSTERS} clusters");
-            return Err(ScenarioError::new("clusters", self.clusters.len(), problem));
-        }
-        check_range("podsPerNode", self.pods_per_node, 1, MAX_PODS)?;
-        let clusters: Vec<ClusterLayout> = (1..)
-            .zip(&self.clusters)
-            .map(|(index, cluster)| ClusterPlan { scenario: self, cluster, index }.layout())
-            .collect::<Result<_, _>>()?;
-        let layout = Layout { firewall: self.firewall, clusters };
-        check_places(&layout)?;
-        Ok(layout)
-    }
-}
-
-/// Two clusters of one name, or of names that make the same place.
-fn check_places(layout: &Layout) -> Result<(), ScenarioError> {
-    let mut seen = BTreeSet::from([ROOT.to_owned(), OUTSIDE.to_owned()]);
-    for (cluster, node) in layout.nodes() {
-        let field = format!("clusters[{}].name", cluster.name);
-        let places = std::iter::once(&node.place).chain(node.pods.iter().map(|pod| &pod.place));
-        for place in places {
-            if !seen.insert(place.clone()) {
-                let problem = format!("another cluster makes the place {place:?} too; choose another name");
-                return Err(ScenarioError::new(field, &cluster.name, problem));
-            }
-        }
-    }
-    Ok(())
-}
-
-fn check_range<T: PartialOrd + std::fmt::Display>(
-    field: impl Into<String>,
-    value: T,
-    least: T,
-    most: T,
-) -> Result<(), ScenarioError> {
-    if value < least || value > most {
-        return Err(ScenarioError::new(field, value, format!("write a number from {least} to {most}")));
-    }
-    Ok(())
-}
-
-/// One cluster on its way from text to addresses.
-struct ClusterPlan<'a> {
-    scenario: &'a Scenario,
-    cluster: &'a ClusterScenario,
-    index: u16,
-}
-
-impl ClusterPlan<'_> {
-    fn field(&self, name: &str) -> String {
-        format!("clusters[{}].{name}", self.cluster.name)
-    }
-
-    fn layout(&self) -> Result<ClusterLayout, ScenarioError> {
-        self.check_name()?;
-        check_range(self.field("nodes"), self.cluster.nodes, 1, MAX_NODES)?;
-        let families = self.families("families", self.cluster.families.as_ref())?;
-        let underlay = self.families("underlay", self.cluster.underlay.as_ref())?;
-        let mtu = self.cluster.mtu.unwrap_or(self.scenario.mtu);
-        check_range(self.field("mtu"), mtu, 1280, 65_000)?;
-        let (pod_cidrs, service_cidrs) = self.cidrs(&families)?;
-        let gateways = self.gateways()?;
-        let nodes: Vec<NodeLayout> =
-            (1..=self.cluster.nodes).map(|n| self.node(n, gateways, &underlay, &pod_cidrs)).collect();
-        let services = services(&nodes, &service_cidrs);
-        Ok(ClusterLayout {
-            name: self.cluster.name.clone(),
-            index: self.index,
-            mode: self.cluster.mode,
-            gateways,
-            families,
-            mtu,
-            pod_cidrs,
-            service_cidrs,
-            nodes,
-            services,
-        })
-    }
-
-    fn check_name(&self) -> Result<(), ScenarioError> {
-        let name = &self.cluster.name;
-        let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-        let valid = (1..=20).contains(&name.len())
-            && name.chars().all(inner)
-            && name.starts_with(|c: char| c.is_ascii_lowercase())
-            && !name.ends_with('-');
-        if !valid || name == CONTROL {
-            let problem = format!(
-                "write up to 20 lower-case letters, digits and dashes, a letter first, and not {CONTROL:?}"
-            );
-            return Err(ScenarioError::new("clusters[].name", name, problem));
-        }
-        Ok(())
-    }
-
-    fn families(&self, field: &str, own: Option<&Vec<Family>>) -> Result<Vec<Family>, ScenarioError> {
-        let (field, families) = match own {
-            Some(own) => (self.field(field), own),
-            None => ("families".to_owned(), &self.scenario.families),
-        };
-        let sorted: BTreeSet<Family> = families.iter().copied().collect();
-        if sorted.is_empty() || sorted.len() != families.len() {
-            let value = families.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-            return Err(ScenarioError::new(field, value, "write ipv4, ipv6, or both, each once"));
-        }
-        Ok(sorted.into_iter().collect())
-    }
-
-    fn gateways(&self) -> Result<u16, ScenarioError> {
-        let (nodes, wanted) = (self.cluster.nodes, self.cluster.gateways);
-        match (self.cluster.mode, wanted) {
-            (NetworkType::P2p, None) => Ok(0),
-            (NetworkType::P2p, Some(n)) => Err(ScenarioError::new(
-                self.field("gateways"),
-                n,
-                "a cluster in P2P mode has none: leave it out",
-            )),
-            (NetworkType::Gateway, None) => Ok(nodes.min(2)),
-            (NetworkType::Gateway, Some(n)) => {
-                check_range(self.field("gateways"), n, 1, nodes.min(32)).map(|()| n)
-            }
-        }
-    }
-
-    fn cidrs(&self, families: &[Family]) -> Result<(Vec<IpNetwork>, Vec<IpNetwork>), ScenarioError> {
-        let pods = self.parse("podCIDRs", &self.cluster.pod_cidrs, families, default_pod_cidr)?;
-        let services =
-            self.parse("serviceCIDRs", &self.cluster.service_cidrs, families, default_service_cidr)?;
-        for &cidr in &pods {
-            self.check_pod_cidr(cidr)?;
-        }
-        for &cidr in &services {
-            let room = Family::of_network(cidr).bits() - cidr.prefix();
-            if room < 4 {
-                let problem = "too small for services: write a prefix with at least 16 addresses";
-                return Err(ScenarioError::new(self.field("serviceCIDRs"), cidr, problem));
-            }
-            if let Some(pod) = pods.iter().find(|&&pod| overlap(pod, cidr)) {
-                let problem = format!("overlaps the cluster's own pod CIDR {pod}");
-                return Err(ScenarioError::new(self.field("serviceCIDRs"), cidr, problem));
-            }
-        }
-        Ok((pods, services))
-    }
-
-    /// One CIDR for each family, in the families' order.
-    fn parse(
-        &self,
-        name: &str,
-        given: &[String],
-        families: &[Family],
-        default: fn(Family, u16) -> IpNetwork,
-    ) -> Result<Vec<IpNetwork>, ScenarioError> {
-        let wrong = |value: &str, problem: String| ScenarioError::new(self.field(name), value, problem);
-        let mut parsed: Vec<IpNetwork> = Vec::new();
-        for text in given {
-            let cidr: IpNetwork =
-                text.parse().map_err(|_| wrong(text, "not a CIDR such as 10.1.0.0/16".to_owned()))?;
-            let family = Family::of_network(cidr);
-            if cidr.ip() != cidr.network() {
-                return Err(wrong(
-                    text,
-                    format!("has host bits set: write {}/{}", cidr.network(), cidr.prefix()),
-                ));
-            }
-            if !families.contains(&family) {
-                return Err(wrong(text, format!("the cluster has no {family}: add it to its families")));
-            }
-            if parsed.iter().any(|&other| Family::of_network(other) == family) {
-                return Err(wrong(text, format!("the second {family} CIDR: write one for each family")));
-            }
-            let reserved = [underlay_network(family), outside_network(family)];
-            if let Some(taken) = reserved.into_iter().find(|&taken| overlap(taken, cidr)) {
-                return Err(wrong(text, format!("overlaps {taken}, which the sandbox itself uses")));
-            }
-            parsed.push(cidr);
-        }
-        let of = |family| parsed.iter().copied().find(|&cidr| Family::of_network(cidr) == family);
-        Ok(families.iter().map(|&family| of(family).unwrap_or_else(|| default(family, self.index))).collect())
-    }
-
-    fn check_pod_cidr(&self, cidr: IpNetwork) -> Result<(), ScenarioError> {
-        let node = node_prefix(cidr);
-        if cidr.prefix() > node || capacity(cidr) < u32::from(self.cluster.nodes) {
-            let nodes = self.cluster.nodes;
-            let problem =
-                format!("too small: {nodes} nodes with a /{node} each do not fit; write a shorter prefix");
-            return Err(ScenarioError::new(self.field("podCIDRs"), cidr, problem));
-        }
-        Ok(())
-    }
-
-    fn node(&self, number: u16, gateways: u16, underlay: &[Family], pod_cidrs: &[IpNetwork]) -> NodeLayout {
-        let place = self.place(number);
-        let cut = |&cidr: &IpNetwork| {
-            // Node 1 has subnet 1, so that addresses read like names, where there is room to leave subnet 0.
-            let roomy = capacity(cidr) > u32::from(self.cluster.nodes);
-            subnet(cidr, node_prefix(cidr), if roomy { number } else { number - 1 })
-        };
-        let own: Vec<IpNetwork> = pod_cidrs.iter().map(cut).collect();
-        let pods = (1..=self.scenario.pods_per_node).map(|pod| PodLayout {
-            place: format!("{place}-pod{pod}"),
-            addresses: own.iter().map(|&cidr| host(cidr, 1 + u32::from(pod))).collect(),
-        });
-        NodeLayout {
-            pods: pods.collect(),
-            name: format!("node{number}"),
-            number,
-            gateway: number <= gateways,
-            underlay: underlay.iter().map(|&family| underlay_address(family, self.index, number)).collect(),
-            bridge: own.iter().map(|&cidr| host(cidr, 1)).collect(),
-            pod_cidrs: own,
-            place,
-        }
-    }
-
-    /// `a1`, and `az1-1` where the cluster's name ends in a digit.
-    fn place(&self, number: u16) -> String {
-        let name = &self.cluster.name;
-        let dash = if name.ends_with(|c: char| c.is_ascii_digit()) { "-" } else { "" };
-        format!("{name}{dash}{number}")
-    }
-}
-
-fn node_prefix(cidr: IpNetwork) -> u8 {
-    match Family::of_network(cidr) {
-        Family::V4 => NODE_PREFIX_V4,
-        Family::V6 => NODE_PREFIX_V6,
-    }
-}
-
-/// How many nodes' CIDRs fit.
-fn capacity(cidr: IpNetwork) -> u32 {
-    1 << node_prefix(cidr).saturating_sub(cidr.prefix()).min(16)
-}
-
-/// One service with its backend on the first node (a gateway, in gateway mode), one with its backend on the last.
-fn services(nodes: &[NodeLayout], cidrs: &[IpNetwork]) -> Vec<ServiceLayout> {
-    let ends = [("first", nodes.first()), ("last", nodes.last())];
-    let ends = ends.into_iter().take(nodes.len().min(2));
-    let service = |(index, (name, node)): (u32, (&str, Option<&NodeLayout>))| {
-        let node = node?;
-        Some(ServiceLayout {
-            name: name.to_owned(),
-            addresses: cidrs.iter().map(|&cidr| host(cidr, index)).collect(),
-            node: node.number,
-            backend: node.pods.first()?.clone(),
-        })
-    };
-    (10..).zip(ends).filter_map(service).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::Scenario;
 
     fn scenario(clusters: &[&str]) -> Scenario {
         let clusters = clusters.iter().map(|text| text.parse().unwrap()).collect();
