@@ -112,10 +112,10 @@ impl Node {
         self.public[underlay].or(self.underlay[underlay])
     }
 
-    /// Its address as a host in the mesh: of the bridge device where it has one.
-    pub fn host_address(&self, family: Family) -> Option<IpAddr> {
-        let plane = if self.bridge { Plane::Bridge } else { Plane::Local };
-        self.overlay[Vtep::of(plane, family)]
+    /// Its addresses as a host in the mesh: one on each plane that it is on.
+    pub fn host_addresses(&self, family: Family) -> impl Iterator<Item = IpAddr> {
+        let planes = [Plane::Bridge, Plane::Local].into_iter().filter(|plane| self.is_on(*plane));
+        planes.filter_map(move |plane| self.overlay[Vtep::of(plane, family)])
     }
 
     /// Whether it has devices of this plane.

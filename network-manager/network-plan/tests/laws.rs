@@ -25,15 +25,14 @@ fn addresses(input: &Input) -> BTreeMap<String, api::Overlay> {
     topology.nodes.iter().map(|node| (node.id.object_name(), node.overlay_status())).collect()
 }
 
-/// A node's address as a host in the mesh.
-fn host_address(overlay: &api::Overlay, bridge: bool, family: Family) -> Option<IpAddr> {
-    let text = match (bridge, family) {
-        (true, Family::V4) => &overlay.bridge,
-        (true, Family::V6) => &overlay.bridge6,
-        (false, Family::V4) => &overlay.local,
-        (false, Family::V6) => &overlay.local6,
+/// A node's addresses as a host in the mesh, and whether each is on the bridge plane.
+fn host_addresses(overlay: &api::Overlay, bridge: bool, local: bool, family: Family) -> Vec<(IpAddr, bool)> {
+    let [between, within] = match family {
+        Family::V4 => [&overlay.bridge, &overlay.local],
+        Family::V6 => [&overlay.bridge6, &overlay.local6],
     };
-    text.as_ref().map(|text| text.parse().unwrap())
+    let texts = [(between.as_ref().filter(|_| bridge), true), (within.as_ref().filter(|_| local), false)];
+    texts.into_iter().filter_map(|(text, on_bridge)| Some((text?.parse().unwrap(), on_bridge))).collect()
 }
 
 /// An end of a conversation: an address, at a node, and the range by which others route to it (none: its host address).
@@ -41,6 +40,8 @@ struct End<'a> {
     node: &'a NodeModel,
     address: IpAddr,
     range: Option<IpNetwork>,
+    /// An address on the bridge plane: others' tunnels end at its node itself.
+    bridge: bool,
     service: bool,
 }
 
@@ -51,17 +52,24 @@ fn ends<'a>(cluster: &'a ClusterModel, overlays: &BTreeMap<String, api::Overlay>
         for block in &node.blocks {
             let declared = cluster.pods.iter().find(|net| net.contains(block.network())).copied().unwrap();
             let range = Some(if cluster.gateway { declared } else { *block });
-            ends.push(End { node, address: inside(*block), range, service: false });
+            ends.push(End { node, address: inside(*block), range, bridge: false, service: false });
         }
         for family in Family::ALL.into_iter().filter(|family| cluster.families[*family as usize]) {
             let bridge = !cluster.gateway || node.gateway;
-            let address = host_address(&overlays[&node.name], bridge, family);
-            ends.extend(address.map(|address| End { node, address, range: None, service: false }));
+            let addresses = host_addresses(&overlays[&node.name], bridge, cluster.gateway, family);
+            let host = |(address, bridge)| End { node, address, range: None, bridge, service: false };
+            ends.extend(addresses.into_iter().map(host));
         }
     }
     let node = &cluster.nodes[0];
     let services = cluster.services.iter().filter(|net| cluster.families[model::family(**net) as usize]);
-    ends.extend(services.map(|net| End { node, address: inside(*net), range: Some(*net), service: true }));
+    ends.extend(services.map(|net| End {
+        node,
+        address: inside(*net),
+        range: Some(*net),
+        bridge: false,
+        service: true,
+    }));
     ends
 }
 
@@ -85,8 +93,8 @@ fn reach_is_as_modelled(input: &Input) -> Result<usize, TestCaseError> {
                     if Family::of(from.address) != family || !from_cluster.families[family as usize] {
                         continue;
                     }
-                    // Pods and services behind gateways are reached by any of them.
-                    let by_itself = !to.service && (!to_cluster.gateway || to.range.is_none());
+                    // Everything behind gateways is reached by any of them.
+                    let by_itself = !to.service && (!to_cluster.gateway || to.bridge);
                     let target = by_itself.then_some(to.node);
                     let expected = model::linked(from_cluster, from.node, to_cluster, target)
                         && to.range.is_none_or(|net| model::routable(&clusters, at, of, net))

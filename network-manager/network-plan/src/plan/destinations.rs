@@ -157,7 +157,7 @@ fn pods_and_services(
     (destinations, spread)
 }
 
-/// Nodes with bridge devices one by one, internal nodes summarised.
+/// Addresses on bridge devices one by one, those on local devices summarised.
 fn host_addresses(
     topology: &Topology,
     summaries: &Summaries,
@@ -165,7 +165,7 @@ fn host_addresses(
     family: Family,
 ) -> Vec<Destination> {
     let bridges = topology.members[other].bridges.iter().filter_map(|node| {
-        let address = topology.nodes[*node].host_address(family)?;
+        let address = topology.nodes[*node].overlay[Vtep::of(Plane::Bridge, family)]?;
         Some(Destination { net: host_route(topology, address)?, via: Via::Node(*node) })
     });
     let summary = summaries.local[other][family].iter();

@@ -64,7 +64,7 @@ impl Summaries {
         let own = self.addresses[family].iter().filter(|(_, owner)| *owner == cluster);
         let own = touchy(topology, family, own.map(|(address, _)| *address));
         let nodes = joined.iter().flat_map(|joined| &topology.nodes[topology.members[*joined].nodes.clone()]);
-        let mut wanted: Vec<u128> = nodes.filter_map(|node| node.host_address(family)).map(number).collect();
+        let mut wanted: Vec<u128> = nodes.flat_map(|node| node.host_addresses(family)).map(number).collect();
         wanted.sort_unstable();
         let pools = super::pools(topology, family);
         pools.into_iter().flat_map(|pool| summarise(Span::of(pool), &wanted, &own)).collect()
