@@ -14,6 +14,8 @@ use crate::scenario::CONTROL;
 
 /// How often the control cluster is asked.
 const INTERVAL: Duration = Duration::from_millis(100);
+/// So many restarts, a second apart, and a process is not expected to come up any more.
+const CRASH_LOOP: u32 = 5;
 /// How long nothing may change: facts arrive one after another while the controllers start, and each makes a plan.
 const SETTLED: Duration = Duration::from_millis(400);
 
@@ -48,7 +50,7 @@ impl Sandbox {
     /// Waits until the kernel of every node equals its NodeConfig, and no plan has come for a while; an error says which do
     /// not, and which process crashed.
     pub fn wait_applied(&self, timeout: Duration) -> Result<(), Error> {
-        let until = Instant::now() + timeout;
+        let (start, until) = (Instant::now(), Instant::now() + timeout);
         let mut settled: Option<(Instant, BTreeMap<String, i64>)> = None;
         loop {
             let configs = self.generations_and_states()?;
@@ -68,11 +70,17 @@ impl Sandbox {
             } else {
                 settled = None;
             }
-            if now > until {
-                return Err(self.not_applied(timeout, problems));
+            if now > until || (!problems.is_empty() && self.a_process_keeps_crashing()) {
+                return Err(self.not_applied(start.elapsed(), problems));
             }
             thread::sleep(INTERVAL);
         }
+    }
+
+    /// Waiting longer would not help.
+    fn a_process_keeps_crashing(&self) -> bool {
+        let processes = self.status().map(|status| status.processes).unwrap_or_default();
+        processes.iter().any(|process| process.restarts >= CRASH_LOOP)
     }
 
     /// Every node without an applied NodeConfig, with the reason.
@@ -87,10 +95,10 @@ impl Sandbox {
         names.filter_map(problem).collect()
     }
 
-    fn not_applied(&self, timeout: Duration, mut problems: Vec<String>) -> Error {
+    fn not_applied(&self, waited: Duration, mut problems: Vec<String>) -> Error {
         let crashed = self.status().map(|status| status.processes).unwrap_or_default();
         problems.extend(crashed.into_iter().filter_map(|p| Some(format!("{}: {}", p.name, p.last_exit?))));
-        Error::NotApplied { name: self.state().name().to_owned(), timeout, problems: problems.join("\n  ") }
+        Error::NotApplied { name: self.state().name().to_owned(), waited, problems: problems.join("\n  ") }
     }
 
     fn ask_control<T, F: Future<Output = Result<T, kube::Error>>>(

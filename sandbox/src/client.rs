@@ -23,6 +23,8 @@ use crate::state::{Phase, StateDir, StateError, Status};
 /// How long a sandbox may take to die.
 const DOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
+const SEE_LOG: &str = "see its log,";
+
 /// Why a sandbox cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -80,12 +82,12 @@ pub enum Error {
         problem: String,
     },
     /// Some agents are not done in time.
-    #[error("sandbox {name:?}: not applied within {timeout:?}:\n  {problems}\nsee `kosmosctl sandbox logs`")]
+    #[error("sandbox {name:?}: not applied after {waited:.1?}:\n  {problems}\nsee `kosmosctl sandbox logs`")]
     NotApplied {
         /// The sandbox.
         name: String,
         /// How long it was waited for.
-        timeout: Duration,
+        waited: Duration,
         /// Each NodeConfig that is not, and each process that crashed, on a line of its own.
         problems: String,
     },
@@ -151,11 +153,18 @@ impl Sandbox {
                     return Ok(Sandbox { state, layout, kosmosctl, owned });
                 }
                 Some(Progress::Failed(problem)) => break problem,
-                None => break format!("its supervisor ended; see {}", state.log("supervisor").display()),
+                None => {
+                    break format!("its supervisor ended; {SEE_LOG} {}", state.log("supervisor").display());
+                }
             }
         };
+        drop(lifeline);
         let _ = child.kill();
         let _ = child.wait();
+        if !problem.contains(SEE_LOG) {
+            // The problem is told; what was built so far is of no use.
+            let _ = down(&options.name);
+        }
         Err(Error::Build { name: options.name.clone(), problem })
     }
 
