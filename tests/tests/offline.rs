@@ -45,7 +45,7 @@ fn cluster_node(cluster: &ClusterLayout, node: &NodeLayout) -> Value {
 
 /// Everything of a node's network that has no counter and no index in it.
 fn dump(sandbox: &Sandbox, place: &str) -> String {
-    let script = "ip -o link | sed 's/^[0-9]*: //'; ip -o address | sed 's/^[0-9]*: //'; ip route show table all; \
+    let script = "ip -o link | sed 's/^[0-9]*: //; s/ state [A-Z]* / /'; ip -o address | sed 's/^[0-9]*: //'; ip route show table all; \
         ip -6 route show table all; ip rule; ip -6 rule; ip nexthop; ip neigh show nud permanent; nft -s list ruleset; \
         grep -r . /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/forwarding";
     // Addresses age and routers are discovered: neither is ours.

@@ -2,6 +2,7 @@
 
 use e2e::{eventually, joined, kubectl, printed, scenario, sh};
 use sandbox::Sandbox;
+use sandbox::matrix::{EndKind, MatrixOptions};
 use sandbox::scenario::{Firewall, Scenario};
 use serde_json::Value;
 
@@ -105,7 +106,24 @@ fn clusters_whose_pods_overlap_keep_their_services_and_say_so() {
 
     let events = get(&sandbox, "control", &["get", "events", "-A"]).unwrap();
     assert!(events.contains("10.50."), "{events}");
-    assert!(!sh(&sandbox, "a1", "ip route show table 200").contains("10.50."));
-    let services = sh(&sandbox, "a1", "ip route show table 200");
-    assert!(services.contains("10.102.0.0/16"), "services of b are routed all the same: {services}");
+    let routes = sh(&sandbox, "a1", "ip route show table 200");
+    assert!(
+        !routes.lines().any(|route| route.contains("10.50.") && !route.starts_with("10.102.")),
+        "{routes}"
+    );
+    assert!(routes.contains("10.102.0.0/16"), "services of b are routed all the same: {routes}");
+
+    // A host has an address that b can answer to; a pod has not, and is told so at once.
+    let matrix = sandbox.matrix(&MatrixOptions::default()).unwrap();
+    let services: Vec<_> =
+        matrix.cells.iter().filter(|cell| cell.probe.to.kind == EndKind::Service).collect();
+    let from = |kind: EndKind| services.iter().filter(move |cell| cell.probe.from.kind == kind);
+    assert!(
+        from(EndKind::Host).count() > 0 && from(EndKind::Host).all(|cell| cell.is_ok()),
+        "{}",
+        matrix.failures()
+    );
+    let pod = sandbox.exec("a1-pod1", ["ping", "-c", "1", "-W", "2", "10.102.0.10"]).unwrap();
+    let words = String::from_utf8_lossy(&pod.stdout);
+    assert!(words.contains("Packet filtered"), "a refused pair is answered with an ICMP error: {words}");
 }

@@ -12,7 +12,7 @@ use crate::firewall::{self, DesiredFirewall, Tunnel};
 use crate::model::{Device, INBOUND_TABLE, Nexthop, Route, RouteKey, Rule, Setting, Sysctl, TABLE};
 use crate::nexthops::{self, Ways};
 use crate::refusal::{Protected, Refused};
-use crate::spec::{DeviceSpec, RouteSpec, Spec};
+use crate::spec::{DeviceSpec, FirewallSpec, RouteSpec, Spec};
 
 /// Loose: a source is right when any device leads to it (RFC 3704).
 const RP_FILTER_LOOSE: u8 = 2;
@@ -142,14 +142,13 @@ impl Desired {
             ways.entry((route.device, route.gateways.clone())).or_default().push(*key);
         }
         let plan = nexthops::plan(&ways, actual);
-        let node_pods = spec.firewall.as_ref().map_or(&[][..], |firewall| &firewall.node_pods);
         for (ways, keys) in ways {
             let nexthop = plan.of[&ways];
             for key in keys {
-                let family = Family::of_network(key.destination);
                 // Only the host's own packets have no source yet, and they never look into the inbound table.
+                let firewall = spec.firewall.as_ref().filter(|_| key.table == TABLE);
                 let source =
-                    if key.table == TABLE { source_hint(&actual.host, node_pods, family) } else { None };
+                    firewall.and_then(|firewall| source_for(key.destination, &actual.host, firewall));
                 self.routes.insert(key, Route::Via { nexthop, source, mtu: wanted[&key].mtu });
             }
         }
@@ -248,6 +247,15 @@ fn local_address(
         .find(|ip| underlay.contains(ip))
         .or_else(|| of_family().find(|ip| current == Some(*ip)))
         .or_else(|| of_family().next())
+}
+
+/// The source of the host's own packets to a destination. Where the answer to a pod address is refused, it is the
+/// device's: an overlay address can be answered all the same.
+fn source_for(destination: IpNetwork, host: &Host, firewall: &FirewallSpec) -> Option<IpAddr> {
+    let hint = source_hint(host, &firewall.node_pods, Family::of_network(destination))?;
+    let overlap = |to: &IpNetwork| to.contains(destination.network()) || destination.contains(to.network());
+    let refused = firewall.refused.iter().any(|(from, to)| from.contains(hint) && overlap(to));
+    (!refused).then_some(hint)
 }
 
 /// The host's own address among its pods: host traffic is then ordinary pod traffic to everybody else.

@@ -10,7 +10,7 @@ use agent_core::firewall::Set;
 use agent_core::{
     Actual, ActualNexthop, Desired, Nexthop, Route, RouteKey, Spec, Stage, Step, TABLE, diff, pass,
 };
-use api::node_config::NodeConfigSpec;
+use api::node_config::{CidrPair, NodeConfigSpec};
 use world::{gateway, host, list, route};
 
 fn kernel_of(config: &NodeConfigSpec) -> FakeKernel {
@@ -90,6 +90,20 @@ fn the_hosts_own_address_among_its_pods_is_the_source() {
     assert_eq!(source(&actual).as_deref(), Some("10.1.1.0"));
     actual.host.links.remove(&4);
     assert_eq!(source(&actual), None);
+}
+
+#[test]
+fn where_an_answer_to_a_pod_address_is_refused_the_device_gives_the_source() {
+    let mut config = gateway();
+    let pair = CidrPair { from: "10.1.0.0/16".to_owned(), to: "10.2.0.0/16".to_owned() };
+    config.firewall.as_mut().unwrap().refused = vec![pair];
+    let desired = Desired::resolve(&Spec::validate(&config), &host(), &[]);
+    let source = |cidr: &str| match &desired.routes[&RouteKey::route(TABLE, cidr.parse().unwrap())] {
+        Route::Via { source, .. } => source.map(|ip| ip.to_string()),
+        Route::Unreachable => panic!("a route with gateways"),
+    };
+    assert_eq!(source("10.2.0.0/16"), None);
+    assert_eq!(source("10.92.0.0/16").as_deref(), Some("10.1.1.1"));
 }
 
 #[test]

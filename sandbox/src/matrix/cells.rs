@@ -294,15 +294,16 @@ impl Planner<'_> {
         self.plan.probes.push(Probe { from: asker.end.clone(), to, family, target });
     }
 
-    /// Whether answers find their way: what asks comes from its cluster's pod CIDR, hosts too (by their CNI bridge).
+    /// Whether answers find their way: to a pod by its cluster's pod CIDR, to a host by its overlay address at least.
     fn answered(&mut self, asker: &Asker<'_>, by: &ClusterLayout, family: Family) -> bool {
-        let answered = cidr_of(&asker.cluster.pod_cidrs, family)
-            .is_some_and(|pods| self.routable(by, asker.cluster, pods));
+        let answered = asker.end.kind == EndKind::Host
+            || cidr_of(&asker.cluster.pod_cidrs, family)
+                .is_some_and(|pods| self.routable(by, asker.cluster, pods));
         if !answered {
             let (from, to) = (&asker.cluster.name, &by.name);
             self.plan
                 .skipped
-                .insert(format!("{from} to {to} over {family}: {to} cannot route to the pods of {from}"));
+                .insert(format!("pods of {from} to {to} over {family}: {to} cannot route to them"));
         }
         answered
     }
@@ -416,15 +417,18 @@ mod tests {
         let mut scenario = scenario(&["a:gateway:2", "b:p2p:2"]);
         scenario.clusters[1].pod_cidrs = vec!["10.1.0.0/16".into()];
         let plan = planned(&scenario, REMOTE);
-        assert!(plan.probes.iter().all(|p| p.family == Family::V6));
-        let skipped: Vec<&str> = plan.skipped.iter().map(String::as_str).collect();
-        assert_eq!(
-            skipped,
-            [
-                "a to b over IPv4: b cannot route to the pods of a",
-                "b to a over IPv4: a cannot route to the pods of b"
-            ]
+        let over_ipv4 = || plan.probes.iter().filter(|p| p.family == Family::V4);
+        assert!(over_ipv4().all(|p| p.from.kind == EndKind::Host && p.to.kind != EndKind::Pod));
+        assert!(
+            over_ipv4().any(|p| p.to.kind == EndKind::Service)
+                && over_ipv4().any(|p| p.to.kind == EndKind::Host)
         );
+        for skipped in [
+            "pods of a to b over IPv4: b cannot route to them",
+            "b to 10.1.0.0/16 of a: b cannot route to it",
+        ] {
+            assert!(plan.skipped.contains(skipped), "{:?}", plan.skipped);
+        }
     }
 
     #[test]
@@ -445,7 +449,7 @@ mod tests {
         scenario.clusters[2].pod_cidrs = vec!["10.2.0.0/16".into()];
         let plan = planned(&scenario, REMOTE);
         assert!(
-            plan.skipped.contains("b to a over IPv4: a cannot route to the pods of b"),
+            plan.skipped.contains("pods of b to a over IPv4: a cannot route to them"),
             "{:?}",
             plan.skipped
         );

@@ -140,9 +140,12 @@ fn mesh(mark: u32) -> Chain {
     Chain { base: None, rules }
 }
 
+/// What a refused pair's source would open. An answer may go the same way, to somebody who asked for a service: the
+/// address that was asked for is put back only after the filter.
 fn refusals(spec: &FirewallSpec) -> Vec<Value> {
     let refuse = |(from, to): &(IpNetwork, IpNetwork)| {
         json!([
+            matches(json!({"ct": {"key": "direction"}}), json!("original")),
             matches(address(Family::of_network(*from), "saddr"), literal(*from)),
             matches(address(Family::of_network(*to), "daddr"), literal(*to)),
             {"reject": {"type": "icmpx", "expr": "admin-prohibited"}},
