@@ -10,11 +10,11 @@ help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: release ## three clusters on this machine: build them, join them, measure them, remove them
+demo: build ## three clusters on this machine: build them, join them, measure them, remove them
 	@target/release/kosmosctl demo
 
-.PHONY: release
-release: tools ## build the programs that ship
+.PHONY: build
+build: tools ## build the programs that ship
 	@echo "building the programs (the first time takes some minutes)"
 	@$(CARGO) build --release --bins
 
