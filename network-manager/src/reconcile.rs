@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use api::{CLUSTER_LABEL, ClusterNode, NodeConfig, NodeConfigSpec, Overlay, condition::State};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use network_plan::{Effect, Kind, Rejection, Snapshot, Topology};
+use network_plan::{Kind, Rejection, Snapshot, Topology};
 use serde_json::{Value, json};
 
 use crate::{
@@ -112,8 +112,7 @@ fn stays(index: &Index, name: &str, rejections: &[&Rejection]) -> bool {
     if unreadable(Resource::Cluster, cluster) {
         return true;
     }
-    let effects: BTreeSet<Effect> = rejections.iter().map(|rejection| rejection.problem.effect()).collect();
-    effects.contains(&Effect::Unplanned) && !effects.contains(&Effect::Leaves)
+    network_plan::keeps_last(rejections.iter().copied())
 }
 
 fn node_status(

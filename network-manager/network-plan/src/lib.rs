@@ -27,7 +27,7 @@ mod validate;
 pub use diff::{Change, Configs, diff};
 pub use node_plan::{ClusterSets, Device, Firewall, Forward, Neighbour, NodePlan, Part, Route};
 pub use plan::{Plan, plan};
-pub use rejection::{Effect, Kind, Problem, Rejection, Subject, Use};
+pub use rejection::{Effect, Kind, Problem, Rejection, Subject, Use, keeps_last};
 pub use render::render;
 pub use topology::{Member, Node, PerFamily, PerVtep, Topology};
 

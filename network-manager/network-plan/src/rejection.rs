@@ -1,6 +1,6 @@
 //! What the plan cannot use: which object, why, what it means for that object, and what to do about it.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use api::Vtep;
 use ipnetwork::IpNetwork;
@@ -327,6 +327,13 @@ impl Rejection {
     pub fn node(name: impl Into<String>, problem: Problem) -> Self {
         Rejection { subject: Subject::node(name), problem }
     }
+}
+
+/// Whether a node that is not planned keeps the last NodeConfig that it was given, by the rejections that speak of it:
+/// a fault keeps it, an exit from the mesh does not, and neither does an object that is gone.
+pub fn keeps_last<'a>(of_node: impl IntoIterator<Item = &'a Rejection>) -> bool {
+    let effects: BTreeSet<Effect> = of_node.into_iter().map(|rejection| rejection.problem.effect()).collect();
+    effects.contains(&Effect::Unplanned) && !effects.contains(&Effect::Leaves)
 }
 
 impl std::fmt::Display for Rejection {
