@@ -7,7 +7,7 @@ use api::{Family, Mac, Vtep};
 use ipnetwork::IpNetwork;
 
 use crate::firewall::ActualFirewall;
-use crate::model::{Nexthop, Route, RouteKey, Rule, Sysctl};
+use crate::model::{Nexthop, Route, RouteKey, Rule, Setting, Sysctl};
 
 /// The kernel of a node, as one reading found it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,6 +88,10 @@ pub struct Host {
     pub links: BTreeMap<u32, HostLink>,
     /// Other people's routes of the main table that are not default routes.
     pub routes: Vec<HostRoute>,
+    /// The routers that routes of the main table lead to, the default one too.
+    pub routers: BTreeSet<IpAddr>,
+    /// What a new device of this namespace gets (`conf.default`).
+    pub defaults: BTreeMap<Setting, u8>,
     /// Whether the host forwards packets of a family at all.
     pub forwarding: BTreeMap<Family, bool>,
     /// Whether the kernel has resilient nexthop groups.

@@ -7,15 +7,12 @@ use api::vtep::Plane;
 use api::{Family, Mac, Vtep};
 use ipnetwork::IpNetwork;
 
-use crate::actual::{Actual, Host, HostLink, Owner};
+use crate::actual::{Actual, Host, HostLink, HostRoute, Owner};
 use crate::firewall::{self, DesiredFirewall, Tunnel};
 use crate::model::{Device, INBOUND_TABLE, Nexthop, Route, RouteKey, Rule, Setting, Sysctl, TABLE};
 use crate::nexthops::{self, Ways};
 use crate::refusal::{Protected, Refused};
 use crate::spec::{DeviceSpec, FirewallSpec, RouteSpec, Spec};
-
-/// Loose: a source is right when any device leads to it (RFC 3704).
-const RP_FILTER_LOOSE: u8 = 2;
 
 /// What the kernel shall hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +35,8 @@ pub struct Desired {
     pub routes: BTreeMap<RouteKey, Route>,
     /// Rules.
     pub rules: BTreeSet<Rule>,
+    /// Routes of the host of which ours take a part, and the first of ours for each.
+    pub narrowed: BTreeMap<IpNetwork, (HostRoute, IpNetwork)>,
     /// What of the NodeConfig is not programmed here, and why.
     pub refused: Vec<Refused>,
 }
@@ -95,17 +94,17 @@ impl Desired {
             let families: BTreeSet<Family> =
                 device.addresses.iter().map(|address| Family::of_network(*address)).collect();
             self.addresses.extend(device.addresses.iter().map(|address| (*vtep, *address)));
-            let mut set = |setting, value| self.sysctls.insert(Sysctl { device: *vtep, setting }, value);
+            let mut set =
+                |setting: Setting| self.sysctls.insert(Sysctl { device: *vtep, setting }, setting.ours());
             if families.contains(&Family::V6) {
-                set(Setting::DisableIpv6, 0);
+                set(Setting::DisableIpv6);
             }
             for family in families {
-                set(Setting::Forwarding(family), 1);
+                set(Setting::Forwarding(family));
             }
             // Packets of own pods come back by whichever gateway the other side chose.
-            if vtep.plane() == Plane::Local && spec.firewall.as_ref().is_some_and(|firewall| firewall.transit)
-            {
-                set(Setting::RpFilter, RP_FILTER_LOOSE);
+            if vtep.plane() == Plane::Local && spec.is_gateway() {
+                set(Setting::RpFilter);
             }
         }
     }
@@ -121,7 +120,13 @@ impl Desired {
                 // The inbound table sees nothing but what came in by a bridge device: it shadows nothing.
                 match protected.objection(*cidr).filter(|_| table == TABLE) {
                     Some(reason) => self.refuse(format!("route {cidr}"), reason),
-                    None => drop(wanted.insert(RouteKey::route(table, *cidr), route)),
+                    None => {
+                        wanted.insert(RouteKey::route(table, *cidr), route);
+                        let part_of = protected.part_of(*cidr).filter(|_| table == TABLE);
+                        if let Some(whole) = part_of {
+                            self.narrowed.entry(whole.destination).or_insert_with(|| (whole.clone(), *cidr));
+                        }
+                    }
                 }
             }
         }

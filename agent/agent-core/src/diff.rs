@@ -42,6 +42,7 @@ fn deletions(list: List) -> &'static [Stage] {
             Stage::DeleteFdb,
             Stage::DeleteNeighbours,
             Stage::DeleteAddresses,
+            Stage::ResetSysctls,
             Stage::DeleteDevices,
         ],
         List::Routes => {
@@ -49,7 +50,7 @@ fn deletions(list: List) -> &'static [Stage] {
         }
         List::Fdbs => &[Stage::DeleteFdb],
         List::Arps => &[Stage::DeleteNeighbours],
-        List::Firewall => &[Stage::DeleteAccepts, Stage::DeleteFirewall],
+        List::Firewall => &[Stage::DeleteAccepts, Stage::DeleteFirewall, Stage::ResetSysctls],
     }
 }
 
@@ -107,6 +108,16 @@ fn sysctls(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
     for (key, value) in &desired.sysctls {
         if left.sysctls.get(key) != Some(value) {
             changes.push(Stage::Sysctls, Step::SetSysctl(*key, *value));
+        }
+    }
+    for (key, value) in &left.sysctls {
+        let fresh = left.host.defaults.get(&key.setting).filter(|fresh| *fresh != value);
+        if let Some(fresh) = fresh
+            && *value == key.setting.ours()
+            && stays(desired, key.device)
+            && !desired.sysctls.contains_key(key)
+        {
+            changes.push(Stage::ResetSysctls, Step::ResetSysctl(*key, *fresh));
         }
     }
 }

@@ -7,7 +7,7 @@ use api::Vtep;
 use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
 use crate::firewall::Accept;
 use crate::kernel::{Kernel, KernelError, Refusal};
-use crate::model::{Device, Nexthop, Resilience, Route};
+use crate::model::{Device, Nexthop, Resilience, Route, Sysctl};
 use crate::step::{Stage, Step};
 
 const ENOENT: i32 = 2;
@@ -62,7 +62,7 @@ impl FakeKernel {
                 }
                 Ok(())
             }
-            Step::SetSysctl(key, value) => {
+            Step::SetSysctl(key, value) | Step::ResetSysctl(key, value) => {
                 self.on_device(key.device)?;
                 self.state.sysctls.insert(*key, *value);
                 Ok(())
@@ -111,6 +111,9 @@ impl FakeKernel {
             up: true,
         };
         self.state.devices.insert(vtep, made);
+        let fresh = self.state.host.defaults.iter();
+        let fresh = fresh.map(|(setting, value)| (Sysctl { device: vtep, setting: *setting }, *value));
+        self.state.sysctls.extend(fresh);
         Ok(())
     }
 

@@ -69,6 +69,17 @@ impl Setting {
         Setting::Forwarding(Family::V6),
     ];
 
+    /// The only value that the agent ever writes on purpose. A device that has it although nobody asks for it has it
+    /// from us, so that it may be taken back.
+    pub fn ours(self) -> u8 {
+        match self {
+            Setting::DisableIpv6 => 0,
+            // Loose: a source is right when any device leads to it (RFC 3704).
+            Setting::RpFilter => 2,
+            Setting::Forwarding(_) => 1,
+        }
+    }
+
     /// The family's directory and the file.
     pub fn path(self) -> (&'static str, &'static str) {
         match self {

@@ -148,7 +148,8 @@ fn report(spec: &Spec, desired: &Desired, actual: &Actual, changes: &ChangeSet, 
     for refused in &desired.refused {
         differing.push(Difference { object: refused.object.clone(), problem: refused.reason.clone() });
     }
-    if desired.firewall.is_some() {
+    // Where a NodeConfig asks for nothing of it, what cannot be there needs no reading.
+    if desired.firewall.is_some() || !actual.firewall.absent {
         differing.extend(
             actual
                 .firewall
@@ -213,6 +214,11 @@ fn notices(desired: &Desired, host: &Host) -> Vec<String> {
             format!("ForwardingOff: {key} is 0, so this host forwards no {family} packets of its pods; set it to 1")
         })
         .collect();
+    notices.extend(desired.narrowed.values().map(|(whole, part)| {
+        format!(
+            "MoreSpecific: {part} is a part of the host's own route to {whole}; it goes into the tunnel now"
+        )
+    }));
     let groups = desired.nexthops.values().any(|nexthop| matches!(nexthop, crate::Nexthop::Group { .. }));
     if groups && !host.resilient_groups {
         notices.push(

@@ -1,6 +1,6 @@
 //! What is right in itself and must not be done on this host.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -25,15 +25,19 @@ impl fmt::Display for Refused {
 
 /// What a route of ours must not take: our table is asked before the main one.
 pub(crate) struct Protected<'a> {
-    routes: Vec<&'a HostRoute>,
+    routes: BTreeMap<(IpAddr, u8), &'a HostRoute>,
+    /// The lengths of their prefixes.
+    lengths: BTreeSet<u8>,
+    routers: &'a BTreeSet<IpAddr>,
     endpoints: BTreeSet<IpAddr>,
 }
 
 impl<'a> Protected<'a> {
     pub(crate) fn new(host: &'a Host, endpoints: BTreeSet<IpAddr>) -> Self {
-        let mut routes: Vec<&HostRoute> = host.routes.iter().collect();
-        routes.sort_by_key(|route| (route.destination.network(), route.destination.prefix()));
-        Protected { routes, endpoints }
+        let key = |route: &HostRoute| (route.destination.network(), route.destination.prefix());
+        let routes: BTreeMap<_, _> = host.routes.iter().map(|route| (key(route), route)).collect();
+        let lengths = routes.keys().map(|(_, length)| *length).collect();
+        Protected { routes, lengths, routers: &host.routers, endpoints }
     }
 
     /// Why a destination must not be routed, if so.
@@ -44,13 +48,33 @@ impl<'a> Protected<'a> {
                 "it covers {endpoint}, an underlay address that tunnels use: their packets would enter the tunnel again"
             ));
         }
-        let from = self.routes.partition_point(|route| route.destination.network() < first);
-        let within = self.routes[from..].iter().take_while(|route| route.destination.network() <= last);
-        let shadowed = within.into_iter().find(|route| route.destination.prefix() >= destination.prefix())?;
-        let device = shadowed.device.as_ref().map(|device| format!(" on {device}")).unwrap_or_default();
+        let mut within = self.routes.range((first, 0)..=(last, u8::MAX));
+        if let Some((_, shadowed)) = within.find(|((_, length), _)| *length >= destination.prefix()) {
+            return Some(format!(
+                "it would shadow the host's own route to {shadowed}; delete that route or leave this CIDR out of the mesh"
+            ));
+        }
+        let router = self.routers.range(first..=last).next()?;
         Some(format!(
-            "it would shadow the host's own route to {}{device} (protocol {}); delete that route or leave this CIDR out of the mesh",
-            shadowed.destination, shadowed.protocol
+            "it covers {router}, the router of routes of this host; leave this CIDR out of the mesh or give that router another address"
         ))
+    }
+
+    /// The closest route of the host of which a destination is a part.
+    pub(crate) fn part_of(&self, destination: IpNetwork) -> Option<&'a HostRoute> {
+        self.lengths.range(..destination.prefix()).rev().find_map(|length| {
+            let whole = IpNetwork::new(destination.ip(), *length).ok()?;
+            self.routes.get(&(whole.network(), *length)).copied()
+        })
+    }
+}
+
+impl fmt::Display for HostRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(device) = &self.device {
+            write!(f, " on {device}")?;
+        }
+        write!(f, " (protocol {})", self.protocol)
     }
 }

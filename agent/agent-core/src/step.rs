@@ -21,6 +21,8 @@ pub enum Step {
     ChangeDevice(Vtep, DeviceChange),
     /// Set a key of a device.
     SetSysctl(Sysctl, u8),
+    /// Set a key of a device to what a new device has.
+    ResetSysctl(Sysctl, u8),
     /// Add an address, without a route to its prefix.
     AddAddress(Vtep, IpNetwork),
     /// Add a permanent neighbour, or change the MAC of one.
@@ -117,6 +119,8 @@ pub enum Stage {
     DeleteNeighbours,
     /// Deletion of addresses.
     DeleteAddresses,
+    /// Settings that nobody asks for any more go back to what a new device has.
+    ResetSysctls,
     /// Deletion of devices.
     DeleteDevices,
 }
@@ -132,7 +136,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Stage::ClearDevices | Stage::Devices | Stage::DeleteDevices => "devices",
-            Stage::Sysctls => "sysctls",
+            Stage::Sysctls | Stage::ResetSysctls => "sysctls",
             Stage::Addresses | Stage::DeleteAddresses => "addresses",
             Stage::Neighbours | Stage::DeleteNeighbours => "neighbours",
             Stage::Fdb | Stage::DeleteFdb => "FDB entries",
@@ -187,7 +191,7 @@ impl Step {
         match self {
             Step::ClearDevice(vtep) | Step::CreateDevice(vtep, _) | Step::DeleteDevice(vtep) => device(*vtep),
             Step::ChangeDevice(vtep, _) => device(*vtep),
-            Step::SetSysctl(key, _) => {
+            Step::SetSysctl(key, _) | Step::ResetSysctl(key, _) => {
                 let (family, file) = key.setting.path();
                 format!("sysctl net.{family}.conf.{}.{file}", key.device.name())
             }
@@ -222,6 +226,7 @@ impl Step {
             Step::SetSysctl(..) | Step::SetNeighbour(..) | Step::SetFdb(..) | Step::SetNexthop(..) => "set",
             Step::ReplaceRoute(..) | Step::WriteTable(_) => "replace",
             Step::InsertAccept(..) => "insert",
+            Step::ResetSysctl(..) => "reset",
             Step::ClearDevice(_)
             | Step::DeleteRule(_)
             | Step::DeleteRoute(_)

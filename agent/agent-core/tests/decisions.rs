@@ -139,6 +139,95 @@ fn a_route_that_covers_the_host_or_an_underlay_address_is_refused_a_more_specifi
 }
 
 #[test]
+fn a_part_of_a_foreign_route_is_routed_and_said_what_holds_a_router_is_not() {
+    let mut actual = host();
+    let route_of = |text: &str, device: &str| agent_core::HostRoute {
+        destination: text.parse().unwrap(),
+        device: Some(device.to_owned()),
+        protocol: 4,
+    };
+    actual.host.routes.extend([route_of("10.0.0.0/8", "eth1"), route_of("10.3.0.0/16", "eth1")]);
+    let mut config = gateway();
+    config.routes.push(route("10.6.0.0/24", "vx-bridge", &["241.31.2.1"]));
+    config.inbound_routes = vec![route("10.1.3.0/24", "vx-local", &["242.31.1.3"])];
+    let mut kernel = FakeKernel::new(actual);
+    let report = pass(&mut kernel, &Spec::validate(&config), &[]).unwrap();
+    let differing: Vec<String> = report.differing.iter().map(ToString::to_string).collect();
+    assert_eq!(differing.len(), 2, "{differing:?}");
+    assert!(
+        differing[0].starts_with("route 10.6.0.0/24: it covers 10.6.0.1, the router of"),
+        "{differing:?}"
+    );
+    // That one covers the host's more specific route.
+    assert!(differing[1].starts_with("unreachable 10.3.0.0/16: it would shadow"), "{differing:?}");
+    assert!(kernel.state.routes.contains_key(&RouteKey::route(TABLE, "10.3.1.0/24".parse().unwrap())));
+    // One notice for each route of the host, by the closest one; the inbound table takes nothing from anybody.
+    assert_eq!(
+        report.notices,
+        [
+            "MoreSpecific: 10.2.0.0/16 is a part of the host's own route to 10.0.0.0/8 on eth1 (protocol 4); it goes into the tunnel now",
+            "MoreSpecific: 10.3.1.0/24 is a part of the host's own route to 10.3.0.0/16 on eth1 (protocol 4); it goes into the tunnel now",
+        ]
+    );
+}
+
+#[test]
+fn a_setting_that_nobody_asks_for_goes_back_to_what_a_new_device_has() {
+    let loose = |kernel: &FakeKernel| {
+        let setting = agent_core::Setting::RpFilter;
+        kernel.state.sysctls[&agent_core::Sysctl { device: api::Vtep::Local, setting }]
+    };
+    let mut kernel = kernel_of(&gateway());
+    assert_eq!(loose(&kernel), 2);
+    let mut demoted = gateway();
+    demoted.firewall.as_mut().unwrap().transit = false;
+    // Not while it is in doubt what is asked for.
+    let mut doubtful = demoted.clone();
+    doubtful.firewall.as_mut().unwrap().pod_cidrs.push("nonsense".to_owned());
+    pass(&mut kernel, &Spec::validate(&doubtful), &[]).unwrap();
+    assert_eq!(loose(&kernel), 2);
+    pass(&mut kernel, &Spec::validate(&demoted), &[]).unwrap();
+    assert_eq!(loose(&kernel), 1);
+    // A value that we never write is somebody's decision.
+    let setting = agent_core::Setting::RpFilter;
+    kernel.state.sysctls.insert(agent_core::Sysctl { device: api::Vtep::Local, setting }, 0);
+    pass(&mut kernel, &Spec::validate(&demoted), &[]).unwrap();
+    assert_eq!(loose(&kernel), 0);
+}
+
+#[test]
+fn a_packet_filter_that_cannot_be_read_is_not_clean() {
+    let mut kernel = kernel_of(&gateway());
+    kernel.state.firewall.unreadable = vec!["nft did not end within 20s and was killed".to_owned()];
+    kernel.state.firewall.table_unreadable = true;
+    kernel.state.firewall.table = None;
+    assert!(!agent_core::cleanup(&mut kernel).unwrap().is_applied());
+    // What cannot be there needs no reading.
+    kernel.state.firewall.absent = true;
+    assert!(agent_core::cleanup(&mut kernel).unwrap().is_applied());
+    assert!(!pass(&mut kernel, &Spec::validate(&gateway()), &[]).unwrap().is_applied());
+}
+
+#[test]
+fn kosmoss_flooding_entries_are_ignored_and_said_to_be() {
+    let mut config = gateway();
+    config.fdbs.extend(["172.31.2.1", "172.31.3.1"].map(|ip| api::node_config::Fdb {
+        ip: ip.to_owned(),
+        mac: "00:00:00:00:00:00".to_owned(),
+        dev: "vx-bridge".to_owned(),
+    }));
+    let spec = Spec::validate(&config);
+    assert_eq!(spec.invalid, []);
+    assert_eq!(spec.unsupported.len(), 1);
+    assert!(
+        spec.unsupported[0].starts_with("fdbs: 2 entry(ies) for 00:00:00:00:00:00"),
+        "{:?}",
+        spec.unsupported
+    );
+    assert_eq!(spec.fdb, Spec::validate(&gateway()).fdb);
+}
+
+#[test]
 fn an_unreadable_entry_forbids_deletions_of_its_kind_only() {
     let kernel = kernel_of(&gateway());
     let mut config = gateway();

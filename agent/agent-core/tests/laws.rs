@@ -90,7 +90,8 @@ proptest! {
         prop_assert!(stages.is_sorted(), "{:?}", stages);
         for (stage, step) in &kernel.log {
             let cleared = matches!(step, Step::ClearDevice(_));
-            prop_assert_eq!(step.operation() == "delete" && !cleared, stage.deletes());
+            let takes = matches!(step.operation(), "delete" | "reset");
+            prop_assert_eq!(takes && !cleared, stage.deletes());
         }
     }
 

@@ -28,6 +28,7 @@ impl Filter {
             Ok(table) => found.table = table,
             Err(error) => {
                 found.table_unreadable = true;
+                found.absent = is_absent(&error);
                 found.unreadable.push(explain(&error));
             }
         }
@@ -36,9 +37,12 @@ impl Filter {
         {
             found.unreadable.push(explain(&error));
         }
+        let unreadable = found.unreadable.len();
         for family in Family::ALL {
             legacy_chains(family, &mut found);
         }
+        // A chain of iptables that cannot be read may hold an accept of ours.
+        found.absent &= found.unreadable.len() == unreadable;
         found
     }
 
@@ -88,8 +92,10 @@ impl Filter {
     fn write_table(&mut self, table: &Table) -> Result<(), Refusal> {
         self.nft.apply(&table.replacement()).map_err(refusal)?;
         self.listed_as = None;
-        let listed = self.table().map_err(refusal)?.unwrap_or_default();
-        if listed != *table {
+        // Where it has gone again already there is nothing to learn.
+        if let Some(listed) = self.table().map_err(refusal)?
+            && listed != *table
+        {
             tracing::debug!("nft lists our table in other words than it was written in");
             self.listed_as = Some((table.clone(), listed));
         }
@@ -153,6 +159,15 @@ fn iptables_nft_chain(family: &str, table: &str, chain: &str) -> Option<(Forward
     }
 }
 
+/// Whether nothing of nftables can be here, as opposed to something that cannot be read just now.
+fn is_absent(error: &NftError) -> bool {
+    match error {
+        NftError::Missing { .. } => true,
+        NftError::Refused { message, .. } => message.contains("not supported"),
+        _ => false,
+    }
+}
+
 fn legacy_chains(family: Family, found: &mut ActualFirewall) {
     let program = Program { family, legacy: true };
     for table in iptables::legacy_tables(family) {
@@ -173,7 +188,7 @@ fn explain(error: &NftError) -> String {
         NftError::Missing { .. } => {
             format!("{error}; without it there is no NAT, no filter and no MSS clamp, while routes are kept")
         }
-        NftError::Refused { message, .. } if message.contains("not supported") => {
+        error @ NftError::Refused { .. } if is_absent(error) => {
             format!("this kernel has no nftables: {error}; load the module nf_tables")
         }
         _ => error.to_string(),

@@ -90,7 +90,7 @@ impl Kernel for RealKernel {
 
     fn apply(&mut self, stage: Stage, steps: &[Step]) -> Result<Vec<Result<(), Refusal>>, KernelError> {
         match stage {
-            Stage::Sysctls => Ok(steps.iter().map(write::sysctl).collect()),
+            Stage::Sysctls | Stage::ResetSysctls => Ok(steps.iter().map(write::sysctl).collect()),
             Stage::Firewall | Stage::Accepts | Stage::DeleteAccepts | Stage::DeleteFirewall => {
                 Ok(steps.iter().map(|step| self.filter.apply(step)).collect())
             }

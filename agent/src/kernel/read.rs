@@ -29,7 +29,8 @@ pub(super) fn read(netlink: &mut Netlink) -> Result<Actual, KernelError> {
     addresses(netlink, &devices, &mut actual).map_err(cannot_read("addresses"))?;
     for (index, vtep) in &devices.ours {
         entries(netlink, *index, *vtep, &mut actual).map_err(cannot_read("neighbours"))?;
-        actual.sysctls.extend(sysctls(*vtep));
+        let set = settings(vtep.name()).map(|(setting, value)| (Sysctl { device: *vtep, setting }, value));
+        actual.sysctls.extend(set);
     }
     nexthops(netlink, &devices, &mut actual).map_err(cannot_read("nexthops"))?;
     for family in [netlink::Family::V4, netlink::Family::V6] {
@@ -38,6 +39,7 @@ pub(super) fn read(netlink: &mut Netlink) -> Result<Actual, KernelError> {
         let rules = rules(netlink, family, &mut actual);
         unless_absent(rules, family).map_err(cannot_read("rules"))?;
     }
+    actual.host.defaults = settings("default").collect();
     actual.host.forwarding = forwarding();
     actual.host.resilient_groups = has_resilient_groups();
     Ok(actual)
@@ -144,12 +146,13 @@ fn entries(netlink: &mut Netlink, index: u32, vtep: Vtep, actual: &mut Actual) -
     Ok(())
 }
 
-fn sysctls(vtep: Vtep) -> impl Iterator<Item = (Sysctl, u8)> {
+/// The settings of a device, or of `default`.
+fn settings(device: &'static str) -> impl Iterator<Item = (Setting, u8)> {
     Setting::ALL.into_iter().filter_map(move |setting| {
         let (family, file) = setting.path();
-        let key = netlink::sysctl::Sysctl::net(&[family, "conf", vtep.name(), file]).ok()?;
+        let key = netlink::sysctl::Sysctl::net(&[family, "conf", device, file]).ok()?;
         // A kernel without IPv6 has no such file: what is wanted there is then written, and that says why not.
-        Some((Sysctl { device: vtep, setting }, key.read().ok()?.parse().ok()?))
+        Some((setting, key.read().ok()?.parse().ok()?))
     })
 }
 
@@ -206,8 +209,10 @@ fn routes(
         }
     }
     let main = netlink.routes(family, Some(MAIN_TABLE))?;
-    let main = main.iter().filter(|route| route.family() == family);
-    actual.host.routes.extend(main.filter_map(|route| host_route(route, devices)));
+    for route in main.iter().filter(|route| route.family() == family) {
+        actual.host.routers.extend(routers(route, devices));
+        actual.host.routes.extend(host_route(route, devices));
+    }
     Ok(())
 }
 
@@ -238,6 +243,17 @@ fn host_route(route: &netlink::Route, devices: &Devices) -> Option<HostRoute> {
         device: device.and_then(|device| devices.names.get(&device).cloned()),
         protocol: route.protocol,
     })
+}
+
+/// The routers of other people's routes. Link-local ones are in nobody's way.
+fn routers(route: &netlink::Route, devices: &Devices) -> Vec<std::net::IpAddr> {
+    let hops: Vec<netlink::Hop> = match &route.via {
+        Via::Hop(hop) => vec![*hop],
+        Via::Multipath(hops) => hops.iter().map(|(hop, _)| *hop).collect(),
+        Via::Nexthop(_) | Via::Nothing => Vec::new(),
+    };
+    let foreign = hops.into_iter().filter(|hop| !devices.ours.contains_key(&hop.device));
+    foreign.filter_map(|hop| hop.gateway).collect()
 }
 
 fn rules(netlink: &mut Netlink, family: netlink::Family, actual: &mut Actual) -> Result<(), netlink::Error> {

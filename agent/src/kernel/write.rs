@@ -50,6 +50,7 @@ pub(super) fn messages(step: &Step, indexes: &BTreeMap<Vtep, u32>) -> Result<Vec
         Step::AddRule(rule) => Op::replace(policy(rule)),
         Step::DeleteRule(rule) => Op::delete(policy(rule)),
         Step::SetSysctl(..)
+        | Step::ResetSysctl(..)
         | Step::WriteTable(_)
         | Step::DeleteTable
         | Step::InsertAccept(..)
@@ -131,7 +132,7 @@ fn policy(rule: &Rule) -> netlink::Rule {
 
 /// Writes a setting of a device.
 pub(super) fn sysctl(step: &Step) -> Result<(), Refusal> {
-    let Step::SetSysctl(key, value) = step else {
+    let (Step::SetSysctl(key, value) | Step::ResetSysctl(key, value)) = step else {
         return Err(Refusal::without_errno("is not a sysctl"));
     };
     let (family, file) = key.setting.path();

@@ -33,6 +33,8 @@ pub struct ActualFirewall {
     pub chains: BTreeMap<ForwardChain, ChainState>,
     /// What could not be read, and why: nothing is written there, and nothing is said to be right.
     pub unreadable: Vec<String>,
+    /// This host has no nftables, or no program that reads them.
+    pub absent: bool,
     /// Our table itself is among what could not be read.
     pub table_unreadable: bool,
 }

@@ -122,13 +122,18 @@ pub(super) fn unreachable(list: &[String], checker: &mut Checker) -> BTreeSet<Ip
     networks.collect::<Vec<_>>().into_iter().flatten().collect()
 }
 
+/// Where packets of unknown and broadcast MACs go: Kosmos writes one such entry for each peer.
+pub(super) fn is_flood(fdb: &Fdb) -> bool {
+    fdb.mac.parse::<Mac>().is_ok_and(|mac| mac.0 == [0; 6])
+}
+
 pub(super) fn fdb(
     list: &[Fdb],
     known: &BTreeSet<Vtep>,
     checker: &mut Checker,
 ) -> BTreeMap<(Vtep, Mac), IpAddr> {
     let mut entries = BTreeMap::new();
-    for fdb in list {
+    for fdb in list.iter().filter(|fdb| !is_flood(fdb)) {
         let mut entry = checker.entry(List::Fdbs, format!("fdbs {} on {}", fdb.mac, fdb.dev));
         let mac = entry.mac("mac", &fdb.mac);
         let ip = entry.ip("ip", &fdb.ip);

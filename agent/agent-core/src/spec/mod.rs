@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
+use api::vtep::Plane;
 use api::{Mac, NodeConfigSpec, Vni, Vtep};
 use ipnetwork::IpNetwork;
 
@@ -151,8 +152,26 @@ impl Spec {
                 "iptables: {count} free-text rule(s) are ignored; say what the rules are for in firewall instead"
             ));
         }
+        let floods = config.fdbs.iter().filter(|fdb| entries::is_flood(fdb)).count();
+        if floods > 0 {
+            spec.unsupported.push(format!(
+                "fdbs: {floods} entry(ies) for 00:00:00:00:00:00 are ignored; nothing is flooded, arps says every MAC"
+            ));
+        }
         spec.invalid = checker.invalid;
         spec
+    }
+
+    /// Whether packets between other nodes and other clusters pass here. Kosmos's own NodeConfigs do not say, but give
+    /// both planes to gateways only.
+    pub(crate) fn is_gateway(&self) -> bool {
+        match &self.firewall {
+            Some(firewall) => firewall.transit,
+            None => {
+                let has = |plane| self.devices.keys().any(|vtep| vtep.plane() == plane);
+                has(Plane::Bridge) && has(Plane::Local)
+            }
+        }
     }
 
     /// The lists that hold an entry which could not be read.

@@ -39,6 +39,11 @@ pub fn host() -> Actual {
             routes: vec![route("10.1.1.0/24", "cni0"), route("172.31.0.0/16", "eth0")],
             forwarding: BTreeMap::from([(Family::V4, true), (Family::V6, true)]),
             resilient_groups: true,
+            routers: ["172.31.0.1", "10.6.0.1"].map(|ip| ip.parse().unwrap()).into(),
+            defaults: agent_core::Setting::ALL
+                .into_iter()
+                .map(|setting| (setting, 1 - setting.ours() % 2))
+                .collect(),
         },
         nexthops: BTreeMap::from([(FOREIGN_NEXTHOP, ActualNexthop::Foreign)]),
         ..Actual::default()
@@ -280,8 +285,8 @@ fn vandalise_once(state: &mut Actual, what: u8, index: &Index) {
 
 type Routes = BTreeMap<String, (String, BTreeSet<IpAddr>)>;
 
-/// A kernel's state without the numbers that depend on its history: indexes and nexthop ids, settings that nobody
-/// asks for any more, and whether one gateway stands alone or in a group.
+/// A kernel's state without the numbers that depend on its history: indexes and nexthop ids, and whether one gateway
+/// stands alone or in a group.
 pub fn meaning(actual: &Actual) -> (Actual, Routes) {
     let mut plain = actual.clone();
     for device in plain.devices.values_mut() {
@@ -290,7 +295,6 @@ pub fn meaning(actual: &Actual) -> (Actual, Routes) {
     let routes = plain.routes.iter().map(|(key, route)| (key.to_string(), describe(route, actual))).collect();
     plain.routes.clear();
     plain.nexthops.clear();
-    plain.sysctls.clear();
     for chain in plain.firewall.chains.values_mut() {
         chain.accept = Accept::Absent;
     }
