@@ -1,13 +1,16 @@
 //! What tells that the kernel changed: netlink notifications, and what `nft monitor` prints.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use agent_core::{INBOUND_TABLE, NEXTHOP_IDS, TABLE};
 use api::Vtep;
 use netlink::{Event, Monitor};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// A silent socket is asked again, to notice that nobody listens any more.
@@ -85,10 +88,17 @@ pub(crate) fn listen(own: u32, wakes: UnboundedSender<Wake>) -> std::io::Result<
     })?;
     thread::Builder::new().name("nft-events".to_owned()).spawn(move || {
         while !filter_wakes.is_closed() {
+            let started = Instant::now();
             if let Err(error) = filter_events(&filter_wakes) {
                 tracing::debug!(%error, "no nft monitor: the packet filter is looked at once a minute");
             }
+            // One that listened for a while and ended missed what comes next; one that cannot listen never did.
+            let listened = started.elapsed() > RESTART;
             thread::sleep(RESTART);
+            if listened {
+                // Nobody listens any more at the end of the process.
+                let _ = filter_wakes.send(Wake::Filter);
+            }
         }
     })?;
     Ok(())
@@ -99,7 +109,11 @@ fn netlink_events(own: u32, wakes: &UnboundedSender<Wake>) -> Result<(), netlink
     monitor.ignore(own);
     loop {
         let heard = match monitor.next(SILENCE)? {
-            Some(event) => wakes.send(Wake::Netlink(event)).is_ok(),
+            // A host's routing daemon may change a million routes: what is nobody's concern is not queued.
+            Some(event) => {
+                let wake = Wake::Netlink(event);
+                wake.urgency(|_| true) == Urgency::None || wakes.send(wake).is_ok()
+            }
             None => !wakes.is_closed(),
         };
         if !heard {
@@ -120,22 +134,28 @@ impl Drop for Ended {
 }
 
 fn filter_events(wakes: &UnboundedSender<Wake>) -> std::io::Result<()> {
-    let mut child = Ended(
-        Command::new("nft")
-            .arg("monitor")
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()?,
-    );
+    let mut child = Ended(monitor_program().spawn()?);
     let Some(output) = child.0.stdout.take() else { return Ok(()) };
-    for line in BufReader::new(output).lines() {
-        let line = line?;
-        if concerns_us(&line) && wakes.send(Wake::Filter).is_err() {
+    // By bytes: a comment in somebody's rule may be anything.
+    for line in BufReader::new(output).split(b'\n') {
+        let concerns = concerns_us(&String::from_utf8_lossy(&line?));
+        if concerns && wakes.send(Wake::Filter).is_err() {
             return Ok(());
         }
     }
     Ok(())
+}
+
+/// `nft monitor`, which goes when we go, however that comes: it would notice our end with its next line only.
+#[expect(unsafe_code, reason = "between fork and exec there is no safe way to ask for a signal")]
+fn monitor_program() -> Command {
+    let mut program = Command::new("nft");
+    program.arg("monitor").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    // SAFETY: the closure makes one system call and allocates nothing.
+    unsafe {
+        program.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?));
+    }
+    program
 }
 
 /// Our table, or a chain that may be on the forward hook: kube-proxy alone changes thousands of other rules.

@@ -99,15 +99,16 @@ impl Keeper {
             let wait = if reached { RESYNC } else { retry };
             retry = if reached { FIRST_RETRY } else { (retry * 2).min(RESYNC) };
             let next = if contended {
-                tokio::select! {
-                    changed = self.goal.changed() => changed.map(|()| Woken::ByGoal),
-                    () = sleep(TRUCE) => Ok(Woken::ByKernel),
-                }
+                self.keep_truce().await
             } else {
                 self.wait(Instant::now() + wait, &ours).await
             };
             let Ok(by) = next else { return };
             woken = by;
+            if by == Woken::ByGoal {
+                // What failed before says nothing of what is new.
+                retry = FIRST_RETRY;
+            }
         }
     }
 
@@ -116,6 +117,18 @@ impl Keeper {
         loop {
             tokio::select! {
                 changed = self.goal.changed() => return changed,
+                Some(_) = self.wakes.recv() => {}
+            }
+        }
+    }
+
+    /// What the other one does meanwhile is seen afterwards, and not kept until then.
+    async fn keep_truce(&mut self) -> Result<Woken, watch::error::RecvError> {
+        let mut over = std::pin::pin!(sleep(TRUCE));
+        loop {
+            tokio::select! {
+                changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
+                () = &mut over => return Ok(Woken::ByKernel),
                 Some(_) = self.wakes.recv() => {}
             }
         }
@@ -144,8 +157,8 @@ impl Keeper {
                 changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
                 changed = self.underlay.changed() => return changed.map(|()| Woken::ByGoal),
                 () = sleep_until(until) => return Ok(Woken::ByKernel),
-                wake = self.wakes.recv() => {
-                    let urgency = wake.map_or(Urgency::None, |wake| wake.urgency(|index| ours.contains(&index)));
+                Some(wake) = self.wakes.recv() => {
+                    let urgency = wake.urgency(|index| ours.contains(&index));
                     if urgency > Urgency::None {
                         break urgency;
                     }

@@ -1,14 +1,18 @@
 //! Chain FORWARD of iptables, through the programs of the backend that really holds it.
 
 use std::fs;
+use std::io;
+use std::process::{Command, Stdio};
 
 use agent_core::Refusal;
 use agent_core::firewall::{COMMENT, iptables_position};
 use api::Family;
-use iptables::IPTables;
 
 /// Tables of iptables that have a chain FORWARD.
 pub(super) const TABLES: [&str; 3] = ["filter", "mangle", "security"];
+
+/// Seconds to wait for whoever holds the lock of iptables, not for ever: everything else waits behind it.
+const LOCK_TIMEOUT: &str = "5";
 
 /// One of the four programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,21 +31,17 @@ impl Program {
         }
     }
 
-    /// Of iptables 1.4.20 and later, without look-ups of names.
-    fn tables(self) -> IPTables {
-        IPTables { cmd: self.name(), has_check: true, has_wait: true, is_numeric: true }
-    }
-
     /// What `-S` prints of a table that exists. To ask for another one would create it.
     pub(super) fn list(self, table: &str) -> Result<String, Refusal> {
-        self.run(table, "-S")
+        self.run(table, &["-S"])
     }
 
     /// Puts our accept in its place, then takes away what else of ours stands in the chain.
     pub(super) fn insert_accept(self, table: &str, mark: u32) -> Result<(), Refusal> {
         let position = iptables_position(&self.list(table)?);
-        let rule = format!("-m mark --mark {mark:#x}/{mark:#x} -m comment --comment {COMMENT} -j ACCEPT");
-        self.tables().insert(table, "FORWARD", &rule, position).map_err(|error| self.failed(error))?;
+        let (place, mark) = (position.to_string(), format!("{mark:#x}/{mark:#x}"));
+        let condition = ["-m", "mark", "--mark", &mark, "-m", "comment", "--comment", COMMENT];
+        self.run(table, &[&["-I", "FORWARD", &place][..], &condition, &["-j", "ACCEPT"]].concat())?;
         self.delete_accepts(table, Some(position))
     }
 
@@ -56,25 +56,31 @@ impl Program {
             .collect();
         // From the end, so that the numbers of the others hold.
         for number in ours.into_iter().rev() {
-            self.run(table, &format!("-D FORWARD {number}"))?;
+            self.run(table, &["-D", "FORWARD", &number.to_string()])?;
         }
         Ok(())
     }
 
-    fn run(self, table: &str, command: &str) -> Result<String, Refusal> {
-        let output = self.tables().execute(table, command).map_err(|error| self.failed(error))?;
+    fn run(self, table: &str, command: &[&str]) -> Result<String, Refusal> {
+        let output = Command::new(self.name())
+            .args(["-w", LOCK_TIMEOUT, "-t", table])
+            .args(command)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| self.failed(&error))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Refusal::without_errno(format!("{} -t {table} {command} failed: {words}", self.name())))
+        Err(Refusal::without_errno(format!(
+            "{} -t {table} {} failed: {words}",
+            self.name(),
+            command.join(" ")
+        )))
     }
 
-    fn failed(self, error: Box<dyn std::error::Error>) -> Refusal {
-        let missing = error
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound);
-        let message = if missing {
+    fn failed(self, error: &io::Error) -> Refusal {
+        let message = if error.kind() == io::ErrorKind::NotFound {
             format!(
                 "cannot find `{}`: install iptables, or accept mark packets in that chain yourself",
                 self.name()
