@@ -148,6 +148,53 @@ fn a_file_that_is_no_node_config_is_refused_before_anything_is_touched() {
 }
 
 #[test]
+fn a_file_says_what_is_wrong_with_it_and_ends_with_a_failure() {
+    let missing = Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
+        .args(["--config", "/nowhere/node-config.yaml"])
+        .output()
+        .unwrap();
+    assert_eq!(missing.status.code(), Some(1));
+    let said = text(&missing);
+    assert!(said.contains("cannot read /nowhere/node-config.yaml: No such file or directory"), "{said}");
+    let object = |name: &str| format!("kind: NodeConfig\nmetadata: {{name: {name}}}\nspec: {{}}\n");
+    for (yaml, message) in [
+        (format!("{}---\n{}", object("a-n1"), object("a-n2")), "it holds 2 documents (a-n1, a-n2)"),
+        ("a: [1\n".to_owned(), "line 1"),
+        ("kind: Deployment\nspec: {replicas: 3}\n".to_owned(), "it is a Deployment"),
+        (String::new(), "it is empty"),
+    ] {
+        let output = binary(&yaml, None);
+        assert_eq!(output.status.code(), Some(1), "{yaml}");
+        let said = text(&output);
+        assert!(
+            said.contains("is not a NodeConfig (nor the spec of one)") && said.contains(message),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn a_lock_of_iptables_that_nobody_gives_back_is_no_wait_for_ever() {
+    on_host(|host| {
+        host.sh("iptables-legacy -P FORWARD DROP");
+        let lock = tempfile::NamedTempFile::new().unwrap();
+        let held = nix::fcntl::Flock::lock(lock.reopen().unwrap(), nix::fcntl::FlockArg::LockExclusive);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), GATEWAY).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
+            .arg("--config")
+            .arg(file.path())
+            .env("XTABLES_LOCKFILE", lock.path())
+            .output()
+            .unwrap();
+        drop(held);
+        assert!(!output.status.success());
+        assert!(text(&output).contains("iptables-legacy -t filter -S failed: "), "{}", text(&output));
+        assert_eq!(host.json("ip -j route get 10.2.3.4")[0]["dev"], "vx-bridge");
+    });
+}
+
+#[test]
 fn free_text_rules_are_ignored_and_said_to_be() {
     on_host(|host| {
         let yaml =

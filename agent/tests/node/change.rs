@@ -95,3 +95,18 @@ fn without_its_underlay_a_tunnel_stays_and_says_so() {
         assert_eq!(host.json("ip -j route get 10.2.3.4")[0]["dev"], "vx-bridge");
     });
 }
+
+#[test]
+fn a_demoted_gateway_is_as_strict_as_a_new_device() {
+    on_host(|host| {
+        host.sh("echo 1 > /proc/sys/net/ipv4/conf/default/rp_filter");
+        let mut config = spec(GATEWAY);
+        host.apply(&config);
+        let strictness = || host.sh("cat /proc/sys/net/ipv4/conf/vx-local/rp_filter").trim().to_owned();
+        assert_eq!(strictness(), "2");
+        config.firewall.as_mut().unwrap().transit = false;
+        host.apply(&config);
+        assert_eq!(strictness(), "1");
+        assert_eq!(host.apply(&config).changed, 0);
+    });
+}

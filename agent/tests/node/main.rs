@@ -7,6 +7,8 @@ mod apply;
 mod bad_input;
 mod change;
 mod forward;
+mod gateways_v6;
+mod kosmos;
 mod packets;
 mod repair;
 mod strangers;

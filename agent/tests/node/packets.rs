@@ -5,10 +5,10 @@ use std::process::{Child, Command, Stdio};
 use crate::world::{Host, on_host, skip};
 
 /// A namespace, as long as a process sleeps in it.
-struct Space(Child);
+pub(crate) struct Space(Child);
 
 impl Space {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let child = Command::new("unshare")
             .args(["-n", "sleep", "600"])
             .stdin(Stdio::null())
@@ -23,11 +23,11 @@ impl Space {
         Space(child)
     }
 
-    fn id(&self) -> u32 {
+    pub(crate) fn id(&self) -> u32 {
         self.0.id()
     }
 
-    fn sh(&self, host: &Host, script: &str) -> String {
+    pub(crate) fn sh(&self, host: &Host, script: &str) -> String {
         host.sh(&format!("nsenter -t {} -n sh -ec '{script}'", self.id()))
     }
 }
@@ -68,7 +68,7 @@ firewall:
     )
 }
 
-fn attach_pod(host: &Host, node: Option<&Space>, pod: &Space, cluster: u8) {
+pub(crate) fn attach_pod(host: &Host, node: Option<&Space>, pod: &Space, cluster: u8) {
     let plug = format!(
         "ip link add plug type veth peer name eth0 netns {}
          ip link set plug master cni0; ip link set plug up",
@@ -90,21 +90,29 @@ fn attach_pod(host: &Host, node: Option<&Space>, pod: &Space, cluster: u8) {
     );
 }
 
-fn apply(host: &Host, node: Option<&Space>, yaml: &str) {
+pub(crate) fn apply(host: &Host, node: Option<&Space>, yaml: &str) -> String {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), yaml).unwrap();
     let agent = format!("{} --config {}", env!("CARGO_BIN_EXE_clusterlink-agent"), file.path().display());
     match node {
         Some(node) => node.sh(host, &agent),
         None => host.sh(&agent),
-    };
+    }
+}
+
+/// Whether the programs are there that this takes.
+pub(crate) fn can_send() -> bool {
+    let missing = ["ping", "nsenter"].into_iter().find(|tool| Command::new(tool).arg("-V").output().is_err());
+    if let Some(tool) = missing {
+        skip(&format!("{tool} is not installed"));
+    }
+    missing.is_none()
 }
 
 #[test]
 fn pods_hosts_and_services_reach_each_other_with_their_own_addresses() {
-    if Command::new("ping").arg("-V").output().is_err() || Command::new("nsenter").arg("-V").output().is_err()
-    {
-        return skip("ping or nsenter is not installed");
+    if !can_send() {
+        return;
     }
     on_host(|host| {
         let (far, pod, far_pod) = (Space::new(), Space::new(), Space::new());

@@ -1,5 +1,8 @@
 //! What somebody else deletes or changes comes back, and nothing else is written.
 
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use crate::world::{GATEWAY, on_host, spec};
 
 /// What is done, and how many objects have to be written for it: with a device goes all that hangs on it.
@@ -78,5 +81,47 @@ fn a_foreign_route_of_the_same_key_is_left_and_named() {
         assert!(named[0].starts_with("route 10.3.1.0/24 in table 200"), "{named:?}");
         assert!(named[0].contains("EEXIST"), "{named:?}");
         assert!(host.sh("ip route show table 200 proto 42").contains("172.31.66.66"));
+    });
+}
+
+fn children(process: u32) -> Vec<u32> {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let lists = tasks.filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().map(|id| id.parse().unwrap()).collect::<Vec<_>>()).collect()
+}
+
+fn is_monitor(process: u32) -> bool {
+    std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| line == b"nft\0monitor\0")
+}
+
+fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "no {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn an_agent_that_is_killed_leaves_no_program_behind_and_the_data_plane_as_it_is() {
+    on_host(|host| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), GATEWAY).unwrap();
+        let mut agent = Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
+            .args(["--watch", "--config"])
+            .arg(file.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let monitor =
+            until("nft monitor", || children(agent.id()).into_iter().find(|child| is_monitor(*child)));
+        until("data plane", || host.sh("ip rule").contains("lookup 200").then_some(()));
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+        until("end of nft monitor", || (!is_monitor(monitor)).then_some(()));
+        assert!(host.sh("ip route show table 200").contains("10.2.0.0/16"));
     });
 }
