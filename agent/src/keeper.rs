@@ -21,6 +21,8 @@ const TRUCE: Duration = Duration::from_secs(10);
 const RESYNC: Duration = Duration::from_secs(60);
 /// The first retry of what failed; each one waits twice as long as the one before.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
+/// The most that passes in vain, which strangers' changes cause, make the next one wait.
+const MOST_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What the kernel shall be.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +81,7 @@ impl Keeper {
         let mut retry = FIRST_RETRY;
         let mut contention = Contention::default();
         let mut woken = Woken::ByGoal;
+        let mut in_vain = 0;
         loop {
             let goal = self.goal.borrow_and_update().clone();
             self.underlay.mark_unchanged();
@@ -92,6 +95,10 @@ impl Keeper {
                 changed_at = Some(outcome.at);
             }
             outcome.changed_at = changed_at;
+            let vain =
+                woken == Woken::ByKernel && outcome.result.as_ref().is_ok_and(|report| report.changed == 0);
+            in_vain = if vain { in_vain + 1 } else { 0 };
+            let earliest = Instant::now() + patience(in_vain);
             let contended = contention.note(&mut outcome, woken);
             let reached = outcome.is_reached();
             log(&outcome);
@@ -101,7 +108,7 @@ impl Keeper {
             let next = if contended {
                 self.keep_truce().await
             } else {
-                self.wait(Instant::now() + wait, &ours).await
+                self.wait(Instant::now() + wait, earliest, &ours).await
             };
             let Ok(by) = next else { return };
             woken = by;
@@ -151,7 +158,12 @@ impl Keeper {
     }
 
     /// Waits for a new goal, for a change of the kernel that concerns us, or until it is time anyway.
-    async fn wait(&mut self, until: Instant, ours: &BTreeSet<u32>) -> Result<Woken, watch::error::RecvError> {
+    async fn wait(
+        &mut self,
+        until: Instant,
+        earliest: Instant,
+        ours: &BTreeSet<u32>,
+    ) -> Result<Woken, watch::error::RecvError> {
         let urgency = loop {
             tokio::select! {
                 changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
@@ -165,19 +177,28 @@ impl Keeper {
                 }
             }
         };
-        self.coalesce(urgency, ours).await;
+        self.coalesce(urgency, earliest, ours).await;
         Ok(Woken::ByKernel)
     }
 
     /// Takes what comes right behind the first change. Never prolonged: a storm must not delay the repair.
-    async fn coalesce(&mut self, first: Urgency, ours: &BTreeSet<u32>) {
-        let mut until = Instant::now() + first.delay();
+    async fn coalesce(&mut self, first: Urgency, earliest: Instant, ours: &BTreeSet<u32>) {
+        let mut until = earliest.max(Instant::now() + first.delay());
         while let Ok(Some(wake)) = timeout_at(until, self.wakes.recv()).await {
             let urgency = wake.urgency(|index| ours.contains(&index));
             if urgency > first {
-                until = until.min(Instant::now() + urgency.delay());
+                until = until.min(earliest.max(Instant::now() + urgency.delay()));
             }
         }
+    }
+}
+
+/// How long to rest after so many passes in a row that found nothing to do. What is quiet again is not delayed: the
+/// rest is over by then.
+fn patience(in_vain: u32) -> Duration {
+    match in_vain.checked_sub(1) {
+        Some(doublings) => (Urgency::Now.delay() * (1 << doublings.min(8))).min(MOST_PATIENCE),
+        None => Duration::ZERO,
     }
 }
 
@@ -197,5 +218,17 @@ fn log(outcome: &Outcome) {
         }
         Ok(report) => tracing::debug!(desired = report.desired, "the kernel is as the NodeConfig says"),
         Err(error) => tracing::warn!(%error, "the pass failed, the kernel is left as it is"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_cannot_keep_the_agent_busy_and_a_repair_ends_the_rest() {
+        let rests: Vec<u128> = (0..8).map(|in_vain| patience(in_vain).as_millis()).collect();
+        assert_eq!(rests, [0, 20, 40, 80, 160, 320, 500, 500]);
+        assert_eq!(patience(u32::MAX), MOST_PATIENCE);
     }
 }
