@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{Cluster, ClusterNode, NodeConfig};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 /// The three resources that the plan is made of and written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,7 +80,7 @@ impl Index {
     /// Takes news in. Whether anything that matters to the plan, or to what is written, has changed.
     pub fn take(&mut self, news: News) -> bool {
         match news {
-            News::Put(object) => self.put(object),
+            News::Put(object) => self.put(object, Source::Event),
             News::Gone(resource, name) => self.remove(resource, &name),
             News::Listed(resource, objects) => {
                 let mut changed = self.listed.insert(resource);
@@ -90,7 +91,7 @@ impl Index {
                     }
                 }
                 for object in objects {
-                    changed |= self.put(object);
+                    changed |= self.put(object, Source::List);
                 }
                 changed
             }
@@ -101,11 +102,7 @@ impl Index {
     pub fn refresh(&mut self, object: Object) {
         let (resource, name) = object.key();
         let uid = |meta: &kube::api::ObjectMeta| meta.uid.clone();
-        let known = match resource {
-            Resource::Cluster => self.clusters.get(&name).and_then(|known| uid(&known.metadata)),
-            Resource::ClusterNode => self.nodes.get(&name).and_then(|known| uid(&known.metadata)),
-            Resource::NodeConfig => self.configs.get(&name).and_then(|known| uid(&known.metadata)),
-        };
+        let known = self.uid(resource, &name);
         let answered = match &object {
             Object::Cluster(object) => uid(&object.metadata),
             Object::ClusterNode(object) => uid(&object.metadata),
@@ -113,7 +110,29 @@ impl Index {
             Object::Unreadable(..) => None,
         };
         if known.is_some() && known == answered {
-            self.put(object);
+            self.put(object, Source::Event);
+        }
+    }
+
+    /// The uid of an object that is known.
+    pub(crate) fn uid(&self, resource: Resource, name: &str) -> Option<String> {
+        let meta = match resource {
+            Resource::Cluster => &self.clusters.get(name)?.metadata,
+            Resource::ClusterNode => &self.nodes.get(name)?.metadata,
+            Resource::NodeConfig => &self.configs.get(name)?.metadata,
+        };
+        meta.uid.clone()
+    }
+
+    /// What is said of an object now.
+    pub(crate) fn conditions(&self, resource: Resource, name: &str) -> &[Condition] {
+        let of_cluster =
+            || self.clusters.get(name)?.status.as_ref().map(|status| status.conditions.as_slice());
+        let of_node = || self.nodes.get(name)?.status.as_ref().map(|status| status.conditions.as_slice());
+        match resource {
+            Resource::Cluster => of_cluster().unwrap_or_default(),
+            Resource::ClusterNode => of_node().unwrap_or_default(),
+            Resource::NodeConfig => &[],
         }
     }
 
@@ -128,7 +147,7 @@ impl Index {
         names.into_iter().chain(unreadable).collect()
     }
 
-    fn put(&mut self, object: Object) -> bool {
+    fn put(&mut self, object: Object, source: Source) -> bool {
         let key = object.key();
         let name = key.1.clone();
         if let Object::Unreadable(..) = object {
@@ -137,12 +156,12 @@ impl Index {
         }
         let readable_again = self.unreadable.remove(&key);
         let changed = match object {
-            Object::Cluster(object) => replace(&mut self.clusters, name, *object, same_cluster),
-            Object::ClusterNode(object) => replace(&mut self.nodes, name, *object, same_node),
+            Object::Cluster(object) => replace(&mut self.clusters, name, (*object, source), same_cluster),
+            Object::ClusterNode(object) => replace(&mut self.nodes, name, (*object, source), same_node),
             Object::NodeConfig(mut object) => {
                 // The agents' measurements come often and concern nobody here.
                 object.status = None;
-                replace(&mut self.configs, name, *object, same_config)
+                replace(&mut self.configs, name, (*object, source), same_config)
             }
             Object::Unreadable(..) => true,
         };
@@ -160,17 +179,27 @@ impl Index {
     }
 }
 
-/// Puts an object in its place, unless a newer one stands there already: the answer to a write may overtake the watch.
+/// How an object came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// In a complete list: that is how it is, also where an API server was set back to an earlier state.
+    List,
+    /// Alone. The answer to a write may overtake the watch, so an older one is passed over.
+    Event,
+}
+
+/// Puts an object in its place, unless what stands there is newer.
 fn replace<K: kube::Resource>(
     objects: &mut BTreeMap<String, K>,
     name: String,
-    object: K,
+    (object, source): (K, Source),
     same: fn(&K, &K) -> bool,
 ) -> bool {
     let version = |object: &K| object.meta().resource_version.as_ref().and_then(|v| v.parse::<u64>().ok());
     if let Some(old) = objects.get(&name) {
         let one_life = old.meta().uid == object.meta().uid;
-        if one_life && version(old).zip(version(&object)).is_some_and(|(old, new)| new < old) {
+        let may_be_late = one_life && source == Source::Event;
+        if may_be_late && version(old).zip(version(&object)).is_some_and(|(old, new)| new < old) {
             return false;
         }
         let changed = !same(old, &object);

@@ -14,6 +14,7 @@
 mod conditions;
 mod events;
 pub mod index;
+mod notices;
 mod pace;
 pub mod reconcile;
 mod run;

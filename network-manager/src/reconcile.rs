@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use crate::{
     conditions,
     index::{Index, Resource},
+    notices::is_trouble,
 };
 
 /// What a write is to.
@@ -169,10 +170,8 @@ fn changed(
     }
     // That all is well from the start is no news; that something is not, or is again, or changed, is.
     let was_bad = |condition: &&Condition| before(&condition.type_).is_some_and(|old| old.status != "True");
-    let notable = |condition: &&Condition| {
-        differs(condition)
-            && (condition.status != "True" || condition.reason == "PlannedInPart" || was_bad(condition))
-    };
+    let notable =
+        |condition: &&Condition| differs(condition) && (is_trouble(condition) || was_bad(condition));
     let notices = wanted.iter().filter(notable).cloned().collect();
     Some((wanted, notices))
 }

@@ -5,13 +5,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
 use kube::Client;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
     events,
     index::{Index, News, Object, Resource},
+    notices::Notices,
     pace::Pace,
     reconcile::{Action, Target, Write, reconcile},
     watch,
@@ -55,6 +59,7 @@ struct Shell {
     /// What the last plan wants written and nobody has begun to write.
     queue: VecDeque<Write>,
     pace: Pace,
+    notices: Notices,
     /// Whether the plan has to be made again.
     dirty: bool,
     wake: Instant,
@@ -76,6 +81,7 @@ impl Shell {
             in_flight: BTreeSet::new(),
             queue: VecDeque::new(),
             pace: Pace::default(),
+            notices: Notices::default(),
             dirty: false,
             wake: Instant::now() + RESYNC,
         }
@@ -114,34 +120,43 @@ impl Shell {
                     // changed by somebody else meanwhile.
                     self.index.refresh(object);
                 }
-                self.pace.succeeded(target, now);
-                self.tell(write);
+                self.pace.succeeded(&write, now);
+                let at_once = self.notices.take(&target, write.notices, now);
+                self.tell(target, at_once);
             }
             Err(error) => {
                 tracing::warn!(?target, %error, "not written; trying again");
-                self.pace.failed(target, now);
+                self.pace.failed(&write, now);
                 self.dirty = true;
             }
         }
     }
 
-    fn tell(&mut self, write: Write) {
-        if write.notices.is_empty() {
+    fn tell(&mut self, target: Target, conditions: Vec<Condition>) {
+        if conditions.is_empty() {
             return;
         }
-        let name = &write.target.name;
-        for condition in &write.notices {
+        let name = &target.name;
+        for condition in &conditions {
             let (kind, status, reason) = (&condition.type_, &condition.status, &condition.reason);
             tracing::info!(name, kind, status, reason, message = condition.message, "condition");
         }
-        let uid = match write.target.resource {
-            Resource::Cluster => self.index.clusters.get(name).and_then(|object| object.metadata.uid.clone()),
-            Resource::ClusterNode => {
-                self.index.nodes.get(name).and_then(|object| object.metadata.uid.clone())
-            }
-            Resource::NodeConfig => None,
+        let uid = self.index.uid(target.resource, name);
+        self.tasks.spawn(events::publish(self.client.clone(), target, uid, conditions));
+    }
+
+    fn tell_of_lasting_trouble(&mut self, now: Instant) {
+        let index = &self.index;
+        let said = |condition: &Condition| {
+            (condition.type_.clone(), condition.reason.clone(), condition.message.clone())
         };
-        self.tasks.spawn(events::publish(self.client.clone(), write.target, uid, write.notices));
+        let stands = |target: &Target, condition: &Condition| {
+            let conditions = index.conditions(target.resource, &target.name);
+            conditions.iter().any(|current| said(current) == said(condition))
+        };
+        for (target, condition) in self.notices.lasting(now, stands) {
+            self.tell(target, vec![condition]);
+        }
     }
 
     /// Plans anew where that is needed, and begins as many writes as may be under way.
@@ -154,6 +169,7 @@ impl Shell {
             return;
         }
         let now = Instant::now();
+        self.tell_of_lasting_trouble(now);
         if self.dirty {
             self.dirty = false;
             self.queue = reconcile(&self.index, &Time(Timestamp::now())).into();
@@ -161,7 +177,7 @@ impl Shell {
         }
         self.begin(now);
         let due = self.pace.next(now).filter(|_| !self.queue.is_empty() || !self.in_flight.is_empty());
-        self.wake = due.unwrap_or(now + RESYNC).min(now + RESYNC);
+        self.wake = [due, self.notices.next()].into_iter().flatten().fold(now + RESYNC, Instant::min);
     }
 
     fn begin(&mut self, now: Instant) {
@@ -170,12 +186,13 @@ impl Shell {
             self.in_flight.iter().any(|target| target.resource == Resource::ClusterNode);
         while let Some(write) = self.queue.pop_front() {
             let target = &write.target;
-            // Addresses are noted before they are used; but one node's failure must not hold up all others.
-            let addresses = matches!(write.action, Action::Addresses(_)) && !self.pace.has_failed(target);
+            // Addresses are noted before they are used; but one node's trouble must not hold up all others.
+            let addresses =
+                matches!(write.action, Action::Addresses(_)) && self.pace.is_worth_waiting(&write, now);
             let held_up = addresses_first && target.resource == Resource::NodeConfig;
             addresses_first |= addresses;
             let full = self.writes.len() >= WRITES;
-            if full || held_up || self.in_flight.contains(target) || !self.pace.is_due(target, now) {
+            if full || held_up || self.in_flight.contains(target) || !self.pace.is_due(&write, now) {
                 later.push_back(write);
                 if full {
                     break;

@@ -143,7 +143,7 @@ async fn an_overlap_reaches_the_conditions_and_an_event() {
     assert_eq!(reason, "CIDROverlap");
     assert!(message.contains("10.91.0.0/16") && message.contains("10.91.128.0/17 of cluster b"), "{message}");
     let events: Api<Event> = Api::namespaced(control.client.clone(), "default");
-    for _ in 0..500 {
+    for _ in 0..3000 {
         let events = events.list(&Default::default()).await.unwrap();
         let told = |event: &Event| {
             event.involved_object.name.as_deref() == Some("a")
@@ -184,4 +184,30 @@ async fn an_object_that_does_not_fit_its_type_costs_nobody_anything() {
     let _running = control.manage();
     control.routed("a-n1", &[]).await;
     assert_eq!(control.names::<NodeConfig>().await, ["a-n1", "b-n1"]);
+}
+
+/// A ClusterNode is there before its agent has found an address: that is how a node joins, and nobody's trouble.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_joins_is_in_its_condition_and_in_no_event() {
+    let control = Control::new().await;
+    control.two_clusters().await;
+    let _running = control.manage();
+    control.routed("a-n1", &["10.2.1.0/24", "10.92.0.0/16"]).await;
+    let identity = json!({"clusterName": "b", "nodeName": "n2"});
+    let labels = json!({"labels": {"kosmos.io/cluster": "b"}});
+    let part = json!({"metadata": labels, "spec": identity});
+    control.apply::<ClusterNode>("clusterlink-controller-manager", "b-n2", part).await;
+    let planned = |node: Option<&ClusterNode>, reason: &str| {
+        let status = node.and_then(|node| node.status.as_ref());
+        let planned = status.and_then(|status| condition(&status.conditions, "Planned"));
+        planned.is_some_and(|(_, is, _)| is == reason)
+    };
+    control.until("its condition says so", "b-n2", |node| planned(node, "NoAddress")).await;
+    control.node("b", "n2", "192.168.2.2", "10.2.2.0/24").await;
+    control.until("it is planned", "b-n2", |node| planned(node, "Planned")).await;
+    control.routed("a-n1", &["10.2.1.0/24", "10.2.2.0/24", "10.92.0.0/16"]).await;
+    let events: Api<Event> = Api::namespaced(control.client.clone(), "default");
+    let events = events.list(&Default::default()).await.unwrap().items;
+    let of_node = events.iter().filter(|event| event.involved_object.name.as_deref() == Some("b-n2"));
+    assert_eq!(of_node.map(|event| event.message.clone()).collect::<Vec<_>>(), Vec::<Option<String>>::new());
 }

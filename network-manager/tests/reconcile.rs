@@ -144,3 +144,21 @@ fn an_answer_never_brings_back_what_is_gone() {
     index.refresh(Object::NodeConfig(Box::new(late)));
     assert!(!index.configs.contains_key("b-n1"));
 }
+
+/// An API server that was restored from a backup counts from an earlier version again.
+#[test]
+fn a_complete_list_is_believed_though_its_versions_are_older() {
+    let with = |version: &str, ip: &str| {
+        let mut node = node("a", 1);
+        (node.metadata.uid, node.metadata.resource_version) =
+            (Some("u".to_owned()), Some(version.to_owned()));
+        node.spec.ip = Some(ip.to_owned());
+        Object::ClusterNode(Box::new(node))
+    };
+    let mut index = Index::default();
+    index.take(News::Put(with("900", "192.168.1.9")));
+    assert!(!index.take(News::Put(with("100", "192.168.1.1"))), "a late event");
+    assert_eq!(index.nodes["a-n1"].spec.ip.as_deref(), Some("192.168.1.9"));
+    assert!(index.take(News::Listed(Resource::ClusterNode, vec![with("100", "192.168.1.1")])));
+    assert_eq!(index.nodes["a-n1"].spec.ip.as_deref(), Some("192.168.1.1"));
+}
