@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
+
 use crate::{
     diff::{Action, Change},
     index::Target,
@@ -80,10 +82,21 @@ fn backoff(strikes: u32) -> Duration {
     FIRST_WAIT.saturating_mul(1 << strikes.saturating_sub(1).min(8)).min(LAST_WAIT)
 }
 
+/// What is written, without the time at which a condition is said to have changed: it would make another content of
+/// every attempt.
 fn content(change: &Change) -> u64 {
+    let timeless = |body: &Value| {
+        let mut body = body.clone();
+        let conditions = body.pointer_mut("/status/conditions").and_then(Value::as_array_mut);
+        for condition in conditions.into_iter().flatten() {
+            condition["lastTransitionTime"] = Value::Null;
+        }
+        body.to_string()
+    };
     let mut hasher = DefaultHasher::new();
     match &change.action {
         Action::Create(body) => (0, body.to_string()).hash(&mut hasher),
+        Action::Apply(body) if change.target.status => (1, timeless(body)).hash(&mut hasher),
         Action::Apply(body) => (1, body.to_string()).hash(&mut hasher),
         // Whoever makes it anew each time is fought as slowly as whoever changes it back.
         Action::Delete(_) => 2.hash(&mut hasher),
@@ -149,6 +162,23 @@ mod tests {
             now = pace.next(&BTreeSet::from([&change(1, "").target]), now).unwrap();
         }
         assert!(now.duration_since(pace.0.values().next().unwrap().at) > SETTLES);
+    }
+
+    #[test]
+    fn another_time_does_not_make_another_content() {
+        let at = |second: u32| {
+            let mut change = change(0, "7");
+            change.target.status = true;
+            let time = format!("2026-01-01T00:00:{second:02}Z");
+            let condition = json!({"type": "Published", "status": "False", "lastTransitionTime": time});
+            change.action = Action::Apply(json!({"status": {"conditions": [condition]}}));
+            change
+        };
+        let (mut pace, now) = (Pace::default(), Instant::now());
+        for second in 0..5 {
+            pace.failed(&at(second), now);
+        }
+        assert!(!pace.is_due(&at(6), now + FIRST_WAIT * 8), "the fifth failure waits longer than the fourth");
     }
 
     #[test]

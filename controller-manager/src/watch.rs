@@ -129,7 +129,7 @@ impl Watch {
             tracing::warn!(source = %self.source, error, "cannot be read; trying again");
             trouble.said = Some(error.clone());
         }
-        (Some(News::Failed { error, answered: code.is_some_and(|code| (400..500).contains(&code)) }), wait)
+        (Some(News::Failed { error, answered: code.is_some_and(is_refusal) }), wait)
     }
 
     fn explain(&self, error: &watcher::Error, code: Option<u16>) -> String {
@@ -232,6 +232,12 @@ fn code(error: &watcher::Error) -> Option<u16> {
     api_error(error).map(|status| status.code)
 }
 
+/// Whether this answer will be the same the next time: the API server knows who asks and what, and will not.
+/// A token that has just run out (401), a time-out (408) and a throttled request (429) say nothing of what is there.
+fn is_refusal(code: u16) -> bool {
+    (400..500).contains(&code) && !matches!(code, 401 | 408 | 425 | 429)
+}
+
 fn status_message(error: &watcher::Error) -> Option<&str> {
     api_error(error).map(|status| status.message.as_str()).filter(|message| !message.is_empty())
 }
@@ -247,6 +253,12 @@ mod tests {
         assert!(!served.absence_is_believed());
         served.absent_since = Instant::now().checked_sub(BELIEVED_AFTER);
         assert!(served.absence_is_believed());
+    }
+
+    #[test]
+    fn a_request_that_was_throttled_was_not_refused() {
+        assert!(is_refusal(403) && is_refusal(404));
+        assert!([401, 408, 429, 500, 503].into_iter().all(|code| !is_refusal(code)));
     }
 
     #[test]
