@@ -121,7 +121,7 @@ impl Desired {
                 match protected.objection(*cidr).filter(|_| table == TABLE) {
                     Some(reason) => self.refuse(format!("route {cidr}"), reason),
                     None => {
-                        wanted.insert(RouteKey::route(table, *cidr), route);
+                        wanted.insert(RouteKey::route(table, *cidr, route.mtu), route);
                         let part_of = protected.part_of(*cidr).filter(|_| table == TABLE);
                         if let Some(whole) = part_of {
                             self.narrowed.entry(whole.destination).or_insert_with(|| (whole.clone(), *cidr));

@@ -7,7 +7,7 @@ use api::Vtep;
 use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
 use crate::firewall::Accept;
 use crate::kernel::{Kernel, KernelError, Refusal};
-use crate::model::{Device, Nexthop, Resilience, Route, Sysctl};
+use crate::model::{Device, Nexthop, Resilience, Route, RouteKey, Sysctl};
 use crate::step::{Stage, Step};
 
 const ENOENT: i32 = 2;
@@ -205,6 +205,23 @@ impl FakeKernel {
         }
     }
 
+    /// `fib_find_info_nh`: IPv4 routes by one nexthop with one source and one metric share the rest.
+    fn sharing(&self, key: &RouteKey, mut route: Route) -> Route {
+        let like = |(of, other): (&RouteKey, &Option<Route>)| match (&route, other) {
+            (
+                Route::Via { nexthop, source, .. },
+                Some(Route::Via { nexthop: by, source: from, mtu: shared }),
+            ) if (by, from, of.table, of.metric) == (nexthop, source, key.table, key.metric) => Some(*shared),
+            _ => None,
+        };
+        let shared = self.state.routes.iter().filter(|(of, _)| of.destination.is_ipv4()).find_map(like);
+        if let (Route::Via { mtu, .. }, Some(shared), true) = (&mut route, shared, key.destination.is_ipv4())
+        {
+            *mtu = shared;
+        }
+        route
+    }
+
     fn route_or_rule(&mut self, step: &Step) -> Result<(), Refusal> {
         match step {
             Step::AddRoute(key, route) | Step::ReplaceRoute(key, route) => {
@@ -217,7 +234,8 @@ impl FakeKernel {
                 {
                     return refused(EINVAL, "nexthop id does not exist");
                 }
-                self.state.routes.insert(*key, Some(route.clone()));
+                let route = self.sharing(key, route.clone());
+                self.state.routes.insert(*key, Some(route));
                 Ok(())
             }
             Step::DeleteRoute(key) => found(self.state.routes.remove(key).is_some()),

@@ -16,7 +16,7 @@ pub const PROTOCOL: u8 = 193;
 pub const TABLE: u32 = 200;
 /// The table for what comes in between clusters at a gateway.
 pub const INBOUND_TABLE: u32 = 201;
-/// The metric of our routes: what the kernel gives an IPv6 route that names none.
+/// The metric of our routes that have no MTU of their own: what the kernel gives an IPv6 route that names none.
 pub const ROUTE_METRIC: u32 = 1024;
 /// The metric of the unreachable routes behind them.
 pub const UNREACHABLE_METRIC: u32 = 1 << 20;
@@ -141,9 +141,16 @@ pub struct RouteKey {
 }
 
 impl RouteKey {
-    /// A route to VTEPs.
-    pub fn route(table: u32, destination: IpNetwork) -> Self {
-        RouteKey { table, destination, metric: ROUTE_METRIC }
+    /// A route to VTEPs. Its MTU is a part of its metric: IPv4 routes by one nexthop object with the same source and
+    /// metric share all their other settings (`fib_find_info_nh` does not compare them), so that another MTU would be
+    /// taken and ignored.
+    pub fn route(table: u32, destination: IpNetwork, mtu: Option<u32>) -> Self {
+        RouteKey { table, destination, metric: ROUTE_METRIC + mtu.unwrap_or(0) }
+    }
+
+    /// The keys of all routes to VTEPs that have this one's table and destination.
+    pub(crate) fn of_any_mtu(&self) -> std::ops::Range<Self> {
+        RouteKey { metric: 0, ..*self }..RouteKey { metric: UNREACHABLE_METRIC, ..*self }
     }
 
     /// The route behind it that leads nowhere.

@@ -165,10 +165,10 @@ impl<'a> Existing<'a> {
 
     /// The group that a route uses now.
     fn group_of(&self, key: &RouteKey) -> Option<u32> {
-        match self.actual.routes.get(key) {
-            Some(Some(Route::Via { nexthop, .. })) if self.groups.contains_key(nexthop) => Some(*nexthop),
+        self.actual.routes.range(key.of_any_mtu()).find_map(|(_, route)| match route {
+            Some(Route::Via { nexthop, .. }) if self.groups.contains_key(nexthop) => Some(*nexthop),
             _ => None,
-        }
+        })
     }
 
     /// Whether a group has buckets enough for two objects of each gateway.

@@ -22,7 +22,7 @@ fn kernel_of(config: &NodeConfigSpec) -> FakeKernel {
 }
 
 fn nexthop_of(actual: &Actual, cidr: &str) -> u32 {
-    match &actual.routes[&RouteKey::route(TABLE, cidr.parse().unwrap())] {
+    match &actual.routes[&RouteKey::route(TABLE, cidr.parse().unwrap(), None)] {
         Some(Route::Via { nexthop, .. }) => *nexthop,
         other => panic!("{cidr}: {other:?}"),
     }
@@ -78,7 +78,7 @@ fn where_the_kernel_has_no_resilient_groups_plain_ones_serve_and_it_is_said() {
 fn the_hosts_own_address_among_its_pods_is_the_source() {
     let source = |actual: &Actual| {
         let desired = Desired::resolve(&Spec::validate(&gateway()), actual, &[]);
-        match &desired.routes[&RouteKey::route(TABLE, "10.2.0.0/16".parse().unwrap())] {
+        match &desired.routes[&RouteKey::route(TABLE, "10.2.0.0/16".parse().unwrap(), None)] {
             Route::Via { source, .. } => source.map(|ip| ip.to_string()),
             Route::Unreachable => panic!("a route with gateways"),
         }
@@ -98,7 +98,7 @@ fn where_an_answer_to_a_pod_address_is_refused_the_device_gives_the_source() {
     let pair = CidrPair { from: "10.1.0.0/16".to_owned(), to: "10.2.0.0/16".to_owned() };
     config.firewall.as_mut().unwrap().refused = vec![pair];
     let desired = Desired::resolve(&Spec::validate(&config), &host(), &[]);
-    let source = |cidr: &str| match &desired.routes[&RouteKey::route(TABLE, cidr.parse().unwrap())] {
+    let source = |cidr: &str| match &desired.routes[&RouteKey::route(TABLE, cidr.parse().unwrap(), None)] {
         Route::Via { source, .. } => source.map(|ip| ip.to_string()),
         Route::Unreachable => panic!("a route with gateways"),
     };
@@ -135,7 +135,7 @@ fn a_route_that_covers_the_host_or_an_underlay_address_is_refused_a_more_specifi
     let desired = Desired::resolve(&Spec::validate(&config), &host(), &[]);
     let refused: Vec<&str> = desired.refused.iter().map(|refused| refused.object.as_str()).collect();
     assert_eq!(refused, ["route 10.0.0.0/8", "route 172.31.2.0/24", "unreachable 172.31.0.0/16"]);
-    assert!(desired.routes.contains_key(&RouteKey::route(TABLE, "172.31.200.0/24".parse().unwrap())));
+    assert!(desired.routes.contains_key(&RouteKey::route(TABLE, "172.31.200.0/24".parse().unwrap(), None)));
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_part_of_a_foreign_route_is_routed_and_said_what_holds_a_router_is_not() {
     );
     // That one covers the host's more specific route.
     assert!(differing[1].starts_with("unreachable 10.3.0.0/16: it would shadow"), "{differing:?}");
-    assert!(kernel.state.routes.contains_key(&RouteKey::route(TABLE, "10.3.1.0/24".parse().unwrap())));
+    assert!(kernel.state.routes.contains_key(&RouteKey::route(TABLE, "10.3.1.0/24".parse().unwrap(), None)));
     // One notice for each route of the host, by the closest one; the inbound table takes nothing from anybody.
     assert_eq!(
         report.notices,
@@ -169,6 +169,26 @@ fn a_part_of_a_foreign_route_is_routed_and_said_what_holds_a_router_is_not() {
             "MoreSpecific: 10.3.1.0/24 is a part of the host's own route to 10.3.0.0/16 on eth1 (protocol 4); it goes into the tunnel now",
         ]
     );
+}
+
+#[test]
+fn another_mtu_is_another_route_which_comes_before_the_old_one_goes() {
+    let mut config = gateway();
+    let mut kernel = kernel_of(&config);
+    let group = nexthop_of(&kernel.state, "10.2.0.0/16");
+    config.routes[0].mtu = Some(1380);
+    // With a gateway less at the same time: flows stay in their group.
+    for route in &mut config.routes[..2] {
+        route.gws.truncate(1);
+    }
+    let report = pass(&mut kernel, &Spec::validate(&config), &[]).unwrap();
+    assert!(report.is_applied(), "{:?}", report.differing);
+    let with_mtu = RouteKey::route(TABLE, "10.2.0.0/16".parse().unwrap(), Some(1380));
+    assert!(
+        matches!(&kernel.state.routes[&with_mtu], Some(Route::Via { nexthop, mtu: Some(1380), .. }) if *nexthop == group)
+    );
+    let without = nexthop_of(&kernel.state, "10.92.0.0/16");
+    assert_eq!(without, group);
 }
 
 #[test]

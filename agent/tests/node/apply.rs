@@ -65,7 +65,7 @@ fn a_gateways_routes_go_by_groups_with_an_unreachable_route_behind() {
                 json!([null, "10.2.0.0/16", "193", "10.1.1.1", 1024]),
                 json!(["unreachable", "10.2.0.0/16", "193", null, 1_048_576]),
                 json!(["unreachable", "10.3.0.0/16", "193", null, 1_048_576]),
-                json!([null, "10.3.1.0/24", "193", "10.1.1.1", 1024]),
+                json!([null, "10.3.1.0/24", "193", "10.1.1.1", 2424]),
                 json!([null, "10.92.0.0/16", "193", "10.1.1.1", 1024]),
                 json!(["unreachable", "241.0.0.0/8", "193", null, 1_048_576]),
             ]

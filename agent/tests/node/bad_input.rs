@@ -83,6 +83,25 @@ fn a_route_that_would_shadow_the_host_is_refused_and_others_go_on() {
 }
 
 #[test]
+fn a_part_of_a_hosts_route_is_routed_and_said_and_a_hosts_router_stays_reachable() {
+    on_host(|host| {
+        // To a network on premises, as broad as it is usual, and by a router among what another cluster calls its own.
+        host.sh("ip route add 10.0.0.0/8 via 172.31.0.1; ip route add 203.0.113.0/24 via 10.92.0.1 dev eth0 onlink");
+        let report = host.pass(&spec(GATEWAY));
+        let lines: Vec<String> = report.differing.iter().map(ToString::to_string).collect();
+        assert_eq!(lines.len(), 1, "{lines:?}");
+        assert!(
+            lines[0]
+                .starts_with("route 10.92.0.0/16: it covers 10.92.0.1, the router of routes of this host")
+        );
+        assert_eq!(host.json("ip -j route get 10.2.3.4")[0]["dev"], "vx-bridge");
+        assert_eq!(host.json("ip -j route get 10.92.0.7")[0]["dev"], "eth0");
+        let broad = "MoreSpecific: 10.2.0.0/16 is a part of the host's own route to 10.0.0.0/8 on eth0";
+        assert!(report.notices.iter().any(|notice| notice.starts_with(broad)), "{:?}", report.notices);
+    });
+}
+
+#[test]
 fn a_vni_that_somebody_holds_is_named_with_its_holder() {
     on_host(|host| {
         host.sh("ip link add flannel.1 type vxlan id 54 dstport 4876 local 172.31.1.1 dev eth0 nolearning");

@@ -109,26 +109,88 @@ pub(crate) fn can_send() -> bool {
     missing.is_none()
 }
 
+/// The other host, a pod here and a pod there.
+fn two_hosts(host: &Host) -> [Space; 3] {
+    let (far, pod, far_pod) = (Space::new(), Space::new(), Space::new());
+    host.sh(&format!("ip link set wire netns {}; {FIREWALL}", far.id()));
+    far.sh(
+        host,
+        "ip link set lo up; ip link set wire name eth0; ip addr add 172.31.2.1/16 dev eth0; ip link set eth0 up
+         ip link add cni0 type bridge; ip addr add 10.2.1.1/24 dev cni0; ip link set cni0 up",
+    );
+    far.sh(host, FIREWALL);
+    attach_pod(host, None, &pod, 1);
+    attach_pod(host, Some(&far), &far_pod, 2);
+    apply(host, None, &config(1, 2));
+    apply(host, Some(&far), &config(2, 1));
+    [far, pod, far_pod]
+}
+
+/// Every kind of change that needs no other device, each on the way of living packets.
+fn changes() -> Vec<String> {
+    let plain = config(1, 2);
+    let route = "cidr: 10.2.0.0/16, gw: 241.31.2.1, dev: vx-bridge";
+    let arp = "{ip: 241.31.2.1, mac: '02:54:f1:1f:02:01', dev: vx-bridge}";
+    let two_gateways = plain
+        .replace(route, &format!("{route}, gws: [241.31.2.1, 241.31.2.2]"))
+        .replace(arp, &format!("{arp}, {}", arp.replace("241.31.2.1", "241.31.2.2")));
+    vec![
+        two_gateways.clone(),
+        two_gateways.replace("[241.31.2.1, 241.31.2.2]", "[241.31.2.2]"),
+        two_gateways,
+        plain.clone(),
+        plain.replace(route, &format!("{route}, mtu: 1300")),
+        plain.replace("id: 54,", "id: 54, mtu: 1400,"),
+        plain.replace("addr: 241.31.1.1/32", "addr: 241.31.1.9/32"),
+        format!("{plain}rulePriority: 150\n"),
+        plain.replace("unreachable: [10.2.0.0/16]", "unreachable: [10.77.0.0/16]"),
+        format!("{plain}  refused: [{{from: 10.1.0.0/16, to: 10.78.0.0/16}}]\n"),
+        plain,
+    ]
+}
+
+#[test]
+fn a_change_on_the_way_of_packets_loses_none() {
+    if !can_send() {
+        return;
+    }
+    on_host(|host| {
+        let [_far, pod, _far_pod] = two_hosts(host);
+        pod.sh(host, "ping -c1 -W5 10.2.1.2");
+        for change in changes() {
+            let pings = Command::new("nsenter")
+                .args([
+                    "-t",
+                    &pod.id().to_string(),
+                    "-n",
+                    "ping",
+                    "-q",
+                    "-i",
+                    "0.001",
+                    "-c",
+                    "600",
+                    "-W",
+                    "1",
+                ])
+                .arg("10.2.1.2")
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap();
+            apply(host, None, &change);
+            let said = String::from_utf8(pings.wait_with_output().unwrap().stdout).unwrap();
+            assert!(said.contains(" 0% packet loss"), "{said}\n{change}");
+        }
+    });
+}
+
 #[test]
 fn pods_hosts_and_services_reach_each_other_with_their_own_addresses() {
     if !can_send() {
         return;
     }
     on_host(|host| {
-        let (far, pod, far_pod) = (Space::new(), Space::new(), Space::new());
-        host.sh(&format!("ip link set wire netns {}; {FIREWALL}", far.id()));
-        far.sh(
-            host,
-            "ip link set lo up; ip link set wire name eth0; ip addr add 172.31.2.1/16 dev eth0; ip link set eth0 up
-             ip link add cni0 type bridge; ip addr add 10.2.1.1/24 dev cni0; ip link set cni0 up",
-        );
-        far.sh(host, FIREWALL);
+        let [far, pod, far_pod] = two_hosts(host);
         far.sh(host, "iptables-nft -t nat -A PREROUTING -d 10.92.0.10 -j DNAT --to 10.2.1.2");
-        attach_pod(host, None, &pod, 1);
-        attach_pod(host, Some(&far), &far_pod, 2);
-        apply(host, None, &config(1, 2));
-        apply(host, Some(&far), &config(2, 1));
-
         pod.sh(host, "ping -c1 -W5 10.2.1.2");
         let seen = |from: &str| {
             far_pod

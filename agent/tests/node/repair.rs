@@ -17,7 +17,7 @@ const VANDALISM: [(&str, usize); 19] = [
     ("bridge fdb replace 02:54:ac:1f:02:01 dev vx-bridge dst 172.31.66.66 self permanent", 1),
     ("bridge fdb append 00:00:00:00:00:00 dev vx-bridge dst 172.31.66.66 self permanent", 1),
     ("ip route del 10.3.1.0/24 table 200", 1),
-    ("ip route replace 10.3.1.0/24 via 172.31.66.66 dev eth0 table 200 proto 193 metric 1024", 1),
+    ("ip route replace 10.3.1.0/24 via 172.31.66.66 dev eth0 table 200 proto 193 metric 2424", 1),
     ("ip route del unreachable 10.3.0.0/16 table 200 metric 1048576", 1),
     ("ip route add 10.66.0.0/16 via 172.31.66.66 table 200 proto 193", 1),
     ("ip rule del pref 200", 1),
@@ -74,7 +74,7 @@ fn what_goes_with_a_device_comes_back_with_it_in_one_pass() {
 #[test]
 fn a_foreign_route_of_the_same_key_is_left_and_named() {
     on_host(|host| {
-        host.sh("ip route add 10.3.1.0/24 via 172.31.66.66 table 200 proto 42 metric 1024");
+        host.sh("ip route add 10.3.1.0/24 via 172.31.66.66 table 200 proto 42 metric 2424");
         let report = host.pass(&spec(GATEWAY));
         let named: Vec<String> = report.differing.iter().map(ToString::to_string).collect();
         assert_eq!(named.len(), 1, "{named:?}");

@@ -63,8 +63,9 @@ impl Host {
     pub(crate) fn sh(&self, script: &str) -> String {
         let output = self.try_sh(script);
         let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{script}\n{errors}");
-        String::from_utf8(output.stdout).unwrap()
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success(), "{script}\n{said}{errors}");
+        said
     }
 
     pub(crate) fn try_sh(&self, script: &str) -> Output {

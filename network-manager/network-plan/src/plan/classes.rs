@@ -105,7 +105,10 @@ impl Common {
             senders.sort_unstable();
             senders.dedup();
             if let Some(way) = to_gateways(topology, at, &senders, gateways, family) {
-                routes.extend(view.hosts[family as usize].iter().map(|net| way.route(*net)));
+                let then = view.remotes.iter().filter(|remote| remote.family == family);
+                let mtu = narrower(way.mtu, then.filter_map(|remote| remote.mtu).min(), topology, at, &way);
+                let hosts = view.hosts[family as usize].iter();
+                routes.extend(hosts.map(|net| Route { mtu, ..way.route(*net) }));
             }
         }
         let mut hops = Hops::new(topology, at);
@@ -177,11 +180,17 @@ impl<'a> Ways<'a> {
                 if self.to_gateways.is_none() {
                     let peers = &self.topology.members[cluster].bridges;
                     let direct = hops::way(self.topology, self.at, peers, Plane::Bridge, self.remote.family);
-                    self.to_gateways = Some(direct.or_else(|| self.relay(&self.remote.senders)));
+                    let way = direct.or_else(|| self.relay(&self.remote.senders));
+                    self.to_gateways = Some(way.map(|way| self.with_what_follows(way)));
                 }
                 Some(self.to_gateways.as_ref()?.as_ref()?.route(destination.net))
             }
         }
+    }
+
+    fn with_what_follows(&self, mut way: Way) -> Way {
+        way.mtu = narrower(way.mtu, self.remote.beyond, self.topology, self.at, &way);
+        way
     }
 
     /// Own gateways that have a link to this node.
@@ -212,10 +221,11 @@ fn to_gateways(
     })
 }
 
-/// The smaller of the MTU to the gateways and that of what follows, where it is below the device's.
+/// The smaller of the MTU to the gateways and that of what follows, where it is below the device's; what is unknown
+/// counts as wide enough.
 fn narrower(first: Option<u32>, then: Option<u32>, topology: &Topology, at: usize, way: &Way) -> Option<u32> {
-    let hop = hops::tunnel_mtu(topology, at, way)?;
-    let device = topology.nodes[at].mtu?.saturating_sub(way.device.overhead());
-    let path = hop.min(then?);
-    if path < device { Some(path) } else { first }
+    let hop = hops::tunnel_mtu(topology, at, way);
+    let (Some(then), Some(hop), Some(own)) = (then, hop, topology.nodes[at].mtu) else { return first };
+    let path = hop.min(then);
+    if path < own.saturating_sub(way.device.overhead()) { Some(path) } else { first }
 }

@@ -44,8 +44,10 @@ pub(crate) struct Remote {
     pub(crate) spread: Vec<IpNetwork>,
     /// The same pods and services in as few prefixes as possible.
     pub(crate) cover: Vec<IpNetwork>,
-    /// The smallest MTU of the tunnels to it, where all are known.
+    /// The smallest MTU of the tunnels to it and in it, where all are known.
     pub(crate) mtu: Option<u32>,
+    /// The smallest MTU of the tunnels between its gateways and its nodes, where all are known and there are any.
+    pub(crate) beyond: Option<u32>,
 }
 
 /// A cluster's view of the mesh.
@@ -113,11 +115,13 @@ fn remote(
     let (mut destinations, spread) = pods_and_services(topology, cluster, other, family);
     destinations.extend(host_addresses(topology, summaries, other, family));
     let cover = cover(topology, cluster, other, family);
+    let beyond = within(topology, other, family);
     let mtu = match own.mode {
-        NetworkType::Gateway => narrowest(topology, &senders, &member.bridges, family),
+        NetworkType::Gateway => narrowest(topology, &senders, &member.bridges, family)
+            .map(|mtu| mtu.min(beyond.unwrap_or(u32::MAX))),
         NetworkType::P2p => None,
     };
-    Some(Remote { cluster: other, family, senders, destinations, spread, cover, mtu })
+    Some(Remote { cluster: other, family, senders, destinations, spread, cover, mtu, beyond })
 }
 
 /// The units of another cluster that are routable here.
@@ -195,6 +199,20 @@ fn narrowest(topology: &Topology, senders: &[usize], peers: &[usize], family: Fa
         narrowest = narrowest.min(hops::tunnel_mtu(topology, *sender, &way)?);
     }
     Some(narrowest)
+}
+
+/// The MTU that fits through any tunnel between nodes of a gateway-mode cluster.
+fn within(topology: &Topology, cluster: usize, family: Family) -> Option<u32> {
+    let member = &topology.members[cluster];
+    let nodes = &topology.nodes[member.nodes.clone()];
+    if member.mode == NetworkType::P2p || nodes.len() < 2 {
+        return None;
+    }
+    let least = nodes.iter().try_fold(u32::MAX, |least, node| Some(least.min(node.mtu?)))?;
+    let overhead = |underlay: Family| Vtep::of(Plane::Local, underlay).overhead();
+    let at_home = nodes.iter().all(|node| node.underlay[family].is_some());
+    let other = if at_home { 0 } else { overhead(family.other()) };
+    Some(least.saturating_sub(overhead(family).max(other)))
 }
 
 fn unreachable(topology: &Topology, cluster: usize, remotes: &[Remote]) -> Arc<[IpNetwork]> {
