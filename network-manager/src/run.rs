@@ -62,6 +62,8 @@ struct Shell {
     notices: Notices,
     /// Whether the plan has to be made again.
     dirty: bool,
+    /// When it is made again though nothing has happened.
+    resync: Instant,
     wake: Instant,
 }
 
@@ -83,6 +85,7 @@ impl Shell {
             pace: Pace::default(),
             notices: Notices::default(),
             dirty: false,
+            resync: Instant::now() + RESYNC,
             wake: Instant::now() + RESYNC,
         }
     }
@@ -98,7 +101,7 @@ impl Shell {
             }
             Some(written) = self.writes.join_next(), if !self.writes.is_empty() => self.settle(written),
             Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
-            () = tokio::time::sleep_until(self.wake.into()) => self.dirty = true,
+            () = tokio::time::sleep_until(self.wake.into()) => self.dirty |= Instant::now() >= self.resync,
         }
         while let Ok(news) = self.news.try_recv() {
             self.dirty |= self.index.take(news);
@@ -165,19 +168,21 @@ impl Shell {
         if !pending.is_empty() {
             tracing::debug!(?pending, "nothing is written before these have been listed");
             self.dirty = false;
-            self.wake = Instant::now() + RESYNC;
+            self.resync = Instant::now() + RESYNC;
+            self.wake = self.resync;
             return;
         }
         let now = Instant::now();
         self.tell_of_lasting_trouble(now);
         if self.dirty {
             self.dirty = false;
+            self.resync = now + RESYNC;
             self.queue = reconcile(&self.index, &Time(Timestamp::now())).into();
             tracing::debug!(writes = self.queue.len(), took = ?now.elapsed(), "planned");
         }
         self.begin(now);
         let due = self.pace.next(now).filter(|_| !self.queue.is_empty() || !self.in_flight.is_empty());
-        self.wake = [due, self.notices.next()].into_iter().flatten().fold(now + RESYNC, Instant::min);
+        self.wake = [due, self.notices.next()].into_iter().flatten().fold(self.resync, Instant::min);
     }
 
     fn begin(&mut self, now: Instant) {
