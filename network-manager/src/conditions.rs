@@ -41,6 +41,18 @@ pub(crate) fn of_node(rejections: &[&Rejection], stale: bool) -> State {
     state
 }
 
+/// The condition of a ClusterNode whose Cluster exists and does not fit its type.
+pub(crate) fn of_node_of_unreadable(cluster: &str) -> State {
+    State {
+        kind: PLANNED,
+        status: false,
+        reason: "ClusterUnreadable".to_owned(),
+        message: format!(
+            "spec.clusterName {cluster:?}: that Cluster does not fit its type (the log of the network-manager says why): correct it. Until then other nodes plan without this one, and its last NodeConfig stays as it is"
+        ),
+    }
+}
+
 fn planned(out: &[&Problem], part: &[&Problem], fine: &str) -> State {
     if !out.is_empty() {
         return state(PLANNED, out, ("", ""));

@@ -130,7 +130,12 @@ fn node_status(
     // A node that is not planned today keeps its addresses for the day it is planned again.
     let overlay = planned.cloned().or_else(|| status.overlay.clone());
     let stale = planned.is_none() && index.configs.contains_key(name) && stays(index, name, rejections);
-    let state = conditions::of_node(rejections, stale);
+    let cluster = node.spec.cluster_name.as_deref().unwrap_or_default();
+    let state = if index.unreadable.contains(&(Resource::Cluster, cluster.to_owned())) {
+        conditions::of_node_of_unreadable(cluster)
+    } else {
+        conditions::of_node(rejections, stale)
+    };
     let meta = (node.metadata.generation, now);
     let conditions = changed(vec![state.clone()], &status.conditions, meta);
     let moved = overlay != status.overlay;

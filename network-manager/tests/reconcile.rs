@@ -162,3 +162,14 @@ fn a_complete_list_is_believed_though_its_versions_are_older() {
     assert!(index.take(News::Listed(Resource::ClusterNode, vec![with("100", "192.168.1.1")])));
     assert_eq!(index.nodes["a-n1"].spec.ip.as_deref(), Some("192.168.1.1"));
 }
+
+#[test]
+fn a_cluster_that_cannot_be_read_is_not_called_missing() {
+    let mut index = settled();
+    index.take(News::Put(Object::Unreadable(Resource::Cluster, "b".to_owned())));
+    let writes = writes(&index);
+    assert_eq!(names(&writes, IS_DELETE), Vec::<&str>::new());
+    let told = writes.iter().find(|write| write.target.name == "b-n1").unwrap();
+    assert_eq!(told.notices[0].reason, "ClusterUnreadable");
+    assert!(told.notices[0].message.contains("\"b\": that Cluster does not fit its type"));
+}
