@@ -90,8 +90,13 @@ impl Filter {
     }
 
     fn write_table(&mut self, table: &Table) -> Result<(), Refusal> {
-        self.nft.apply(&table.replacement()).map_err(refusal)?;
         self.listed_as = None;
+        let present = self.table().ok().flatten();
+        let change = present.and_then(|present| table.change(&present));
+        // Some kernels cannot empty and fill a set at once: then the table as a whole.
+        if change.is_none_or(|change| self.nft.apply(&change).is_err()) {
+            self.nft.apply(&table.replacement()).map_err(refusal)?;
+        }
         // Where it has gone again already there is nothing to learn.
         if let Some(listed) = self.table().map_err(refusal)?
             && listed != *table

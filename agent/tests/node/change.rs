@@ -110,3 +110,25 @@ fn a_demoted_gateway_is_as_strict_as_a_new_device() {
         assert_eq!(host.apply(&config).changed, 0);
     });
 }
+
+#[test]
+fn the_packet_filter_changes_in_place_its_chains_stay_hooked_in() {
+    on_host(|host| {
+        let mut config = spec(GATEWAY);
+        host.apply(&config);
+        let handle =
+            || host.sh("nft -a list table inet clusterlink | grep -o 'chain forward { # handle [0-9]*'");
+        let before = handle();
+        let firewall = config.firewall.as_mut().unwrap();
+        firewall.remote_cidrs = vec!["10.2.0.0/16".to_owned(), "10.7.0.0/16".to_owned()];
+        firewall.refused.clear();
+        // On an internal node there is no chain for transit.
+        firewall.transit = false;
+        host.apply(&config);
+        assert_eq!(handle(), before);
+        let table = host.sh("nft list table inet clusterlink");
+        assert!(table.contains("10.7.0.0/16") && !table.contains("chain prerouting"), "{table}");
+        host.apply(&spec(GATEWAY));
+        assert_eq!(handle(), before);
+    });
+}

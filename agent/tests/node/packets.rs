@@ -126,8 +126,7 @@ fn two_hosts(host: &Host) -> [Space; 3] {
     [far, pod, far_pod]
 }
 
-/// Every kind of change of routing, each on the way of living packets. What rewrites our nftables table is not among
-/// them: a packet that is in the middle of it may miss the mark, and a host that drops then drops it.
+/// Every kind of change that needs no other device, each on the way of living packets.
 fn changes() -> Vec<String> {
     let plain = config(1, 2);
     let route = "cidr: 10.2.0.0/16, gw: 241.31.2.1, dev: vx-bridge";
@@ -141,6 +140,10 @@ fn changes() -> Vec<String> {
         two_gateways,
         plain.clone(),
         plain.replace(route, &format!("{route}, mtu: 1300")),
+        plain.replace("id: 54,", "id: 54, mtu: 1400,"),
+        plain.replace("addr: 241.31.1.1/32", "addr: 241.31.1.9/32"),
+        format!("{plain}  refused: [{{from: 10.1.0.0/16, to: 10.78.0.0/16}}]\n"),
+        plain.replace("remoteCIDRs: [", "remoteCIDRs: [10.79.0.0/16, "),
         format!("{plain}rulePriority: 150\n"),
         plain.replace("unreachable: [10.2.0.0/16]", "unreachable: [10.77.0.0/16]"),
         plain,

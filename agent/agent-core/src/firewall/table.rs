@@ -52,12 +52,57 @@ impl Table {
         commands.extend(self.sets.iter().map(|(name, set)| json!({"add": {"set": set.document(name)}})));
         commands
             .extend(self.chains.iter().map(|(name, chain)| json!({"add": {"chain": chain.document(name)}})));
-        for (chain, rules) in self.chains.iter().map(|(name, chain)| (name, &chain.rules)) {
-            commands.extend(rules.iter().map(
-                |expr| json!({"add": {"rule": {"family": "inet", "table": TABLE_NAME, "chain": chain, "expr": expr}}}),
-            ));
-        }
+        commands.extend(self.rules());
         json!({"nftables": commands})
+    }
+
+    fn rules(&self) -> impl Iterator<Item = Value> {
+        self.chains.iter().flat_map(|(chain, content)| {
+            content.rules.iter().map(
+                move |expr| json!({"add": {"rule": {"family": "inet", "table": TABLE_NAME, "chain": chain, "expr": expr}}}),
+            )
+        })
+    }
+
+    /// The transaction that makes this table of one that is there and keeps its base chains hooked in: packets that
+    /// are on their way through a chain while that is replaced see neither the old rules nor the new ones. `None`
+    /// where the two differ in more than rules and elements.
+    pub fn change(&self, present: &Table) -> Option<Value> {
+        let same_base = |(name, chain): (&String, &Chain)| {
+            self.chains.get(name).is_none_or(|wanted| wanted.base == chain.base)
+        };
+        let same_type =
+            |(name, set): (&String, &Set)| self.sets.get(name).is_none_or(|wanted| wanted.same_type(set));
+        let alike = present.strange.is_empty()
+            && present.chains.iter().all(same_base)
+            && present.sets.iter().all(same_type);
+        if !alike {
+            return None;
+        }
+        let object = |name: &String| json!({"family": "inet", "table": TABLE_NAME, "name": name});
+        let mut commands: Vec<Value> =
+            present.chains.keys().map(|name| json!({"flush": {"chain": object(name)}})).collect();
+        let extra_chains = present.chains.keys().filter(|name| !self.chains.contains_key(*name));
+        commands.extend(extra_chains.map(|name| json!({"delete": {"chain": object(name)}})));
+        let extra_sets = present.sets.keys().filter(|name| !self.sets.contains_key(*name));
+        commands.extend(extra_sets.map(|name| json!({"delete": {"set": object(name)}})));
+        for (name, set) in self.sets.iter().filter(|(name, set)| present.sets.get(*name) != Some(set)) {
+            if present.sets.contains_key(name) {
+                commands.push(json!({"flush": {"set": object(name)}}));
+            } else {
+                commands.push(json!({"add": {"set": set.document(name)}}));
+                continue;
+            }
+            let mut elements = object(name);
+            elements["elem"] = Value::Array(set.elements());
+            if elements["elem"] != json!([]) {
+                commands.push(json!({"add": {"element": elements}}));
+            }
+        }
+        let missing = self.chains.iter().filter(|(name, _)| !present.chains.contains_key(*name));
+        commands.extend(missing.map(|(name, chain)| json!({"add": {"chain": chain.document(name)}})));
+        commands.extend(self.rules());
+        Some(json!({"nftables": commands}))
     }
 
     /// The transaction that deletes it.
@@ -105,21 +150,33 @@ fn base_of(body: &Value) -> Option<(String, String, i64)> {
 impl Set {
     fn document(&self, name: &str) -> Value {
         let mut set = json!({"family": "inet", "table": TABLE_NAME, "name": name});
-        let elements: Vec<Value> = match self {
-            Set::Names(names) => {
-                set["type"] = json!("ifname");
-                names.iter().map(|name| json!(name)).collect()
-            }
-            Set::Addresses(family, ranges) => {
+        match self {
+            Set::Names(_) => set["type"] = json!("ifname"),
+            Set::Addresses(family, _) => {
                 set["type"] = json!(if *family == Family::V4 { "ipv4_addr" } else { "ipv6_addr" });
                 set["flags"] = json!(["interval"]);
-                ranges.iter().map(|(first, last)| element(first, last)).collect()
             }
-        };
+        }
+        let elements = self.elements();
         if !elements.is_empty() {
             set["elem"] = Value::Array(elements);
         }
         set
+    }
+
+    fn elements(&self) -> Vec<Value> {
+        match self {
+            Set::Names(names) => names.iter().map(|name| json!(name)).collect(),
+            Set::Addresses(_, ranges) => ranges.iter().map(|(first, last)| element(first, last)).collect(),
+        }
+    }
+
+    fn same_type(&self, other: &Set) -> bool {
+        match (self, other) {
+            (Set::Names(_), Set::Names(_)) => true,
+            (Set::Addresses(one, _), Set::Addresses(another, _)) => one == another,
+            _ => false,
+        }
     }
 
     fn from_listing(body: &Value) -> Option<Self> {
