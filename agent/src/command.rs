@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Parser, Subcommand};
+use component::LogOptions;
 
 /// Makes this node's kernel equal to its NodeConfig, and keeps it so.
 #[derive(Clone, Debug, Parser)]
@@ -11,14 +12,14 @@ pub struct Arguments {
     /// What to do instead of running.
     #[command(subcommand)]
     pub command: Option<Command>,
-    /// Apply a NodeConfig from this file once, without any API.
+    /// Apply a NodeConfig from this file once, without any API; no other name is needed then.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Name of this node's Node object.
-    #[arg(long, env = "NODE_NAME", conflicts_with = "config")]
+    #[arg(long, env = "NODE_NAME")]
     pub node: Option<String>,
     /// Name of this cluster's Cluster object.
-    #[arg(long, env = "CLUSTER_NAME", conflicts_with = "config")]
+    #[arg(long, env = "CLUSTER_NAME")]
     pub cluster: Option<String>,
     /// Kubeconfig of this cluster; without it the one of the pod's service account.
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
@@ -26,12 +27,9 @@ pub struct Arguments {
     /// With --config: stay, and repair what somebody else changes.
     #[arg(long, requires = "config")]
     pub watch: bool,
-    /// How log lines look.
-    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text, env = "LOG_FORMAT")]
-    pub log_format: LogFormat,
-    /// Which log lines: a level, or directives such as agent=debug.
-    #[arg(long, global = true, default_value = "info", env = "RUST_LOG")]
-    pub log_level: String,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogOptions,
 }
 
 /// What to do instead of running.
@@ -39,13 +37,4 @@ pub struct Arguments {
 pub enum Command {
     /// Remove everything of ClusterLink from this host's kernel, and nothing else. Needs no API.
     Cleanup,
-}
-
-/// How log lines look.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines: one JSON object a line.
-    Json,
 }

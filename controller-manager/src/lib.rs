@@ -14,9 +14,7 @@
 //! list, and nothing is removed on the strength of anything but a complete list.
 
 pub mod build;
-pub mod connect;
 pub mod diff;
-mod events;
 pub mod index;
 mod pace;
 mod probe;

@@ -6,15 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use component::events;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client};
+use kube::{Api, Client, Resource};
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
+    FIELD_MANAGER,
     build::build,
     diff::{Change, diff},
-    events,
     index::{Index, Kind, Side, Source, Target},
     pace::Pace,
     probe,
@@ -220,7 +221,8 @@ impl Shell {
                     "condition"
                 );
             }
-            self.tasks.spawn(events::publish(self.client(Side::Control), own.clone(), change.notices));
+            let (client, object) = (self.client(Side::Control), own.object_ref(&()));
+            self.tasks.spawn(events::publish(client, FIELD_MANAGER, object, change.notices));
         }
     }
 

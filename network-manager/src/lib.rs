@@ -12,7 +12,6 @@
 //! exists is decided in [`reconcile`].
 
 mod conditions;
-mod events;
 pub mod index;
 mod notices;
 mod pace;

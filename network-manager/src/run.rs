@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use component::events;
 use k8s_openapi::{
+    api::core::v1::ObjectReference,
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
@@ -13,12 +15,12 @@ use kube::Client;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{
-    events,
+    FIELD_MANAGER,
     index::{Index, News, Object, Resource},
     notices::Notices,
     pace::Pace,
     reconcile::{Action, Target, Write, reconcile},
-    watch,
+    watch::{self, path},
     write::{WriteError, write},
 };
 
@@ -144,8 +146,15 @@ impl Shell {
             let (kind, status, reason) = (&condition.type_, &condition.status, &condition.reason);
             tracing::info!(name, kind, status, reason, message = condition.message, "condition");
         }
-        let uid = self.index.uid(target.resource, name);
-        self.tasks.spawn(events::publish(self.client.clone(), target, uid, conditions));
+        let resource = path(target.resource);
+        let object = ObjectReference {
+            api_version: Some(resource.api_version),
+            kind: Some(resource.kind),
+            name: Some(name.to_owned()),
+            uid: self.index.uid(target.resource, name),
+            ..ObjectReference::default()
+        };
+        self.tasks.spawn(events::publish(self.client.clone(), FIELD_MANAGER, object, conditions));
     }
 
     fn tell_of_lasting_trouble(&mut self, now: Instant) {

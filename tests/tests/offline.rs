@@ -1,4 +1,5 @@
 //! No API, no controller: `kosmosctl plan` on documents, `clusterlink-agent --config` on each node, and `cleanup`.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::fs;
 use std::process::Command;

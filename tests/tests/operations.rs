@@ -1,4 +1,5 @@
 //! What an operator does and sees, through a real kubectl.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use e2e::{eventually, joined, kubectl, printed, scenario, sh};
 use sandbox::Sandbox;

@@ -1,4 +1,5 @@
 //! Traffic inside each cluster and to the outside is the same with us and without us.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use std::collections::BTreeMap;
 

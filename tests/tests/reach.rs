@@ -1,5 +1,6 @@
 //! The reach matrix: every cell by a payload that comes back and by the source address that the far side saw, while the
 //! CNI masquerades, FORWARD drops by policy, services are translated with an INVALID drop, and rp_filter is strict.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use e2e::{joined, scenario};
 use sandbox::matrix::{MatrixOptions, Scope};

@@ -1,12 +1,13 @@
 //! Chain FORWARD of iptables, through the programs of the backend that really holds it.
 
+use std::error::Error;
 use std::fs;
 use std::io;
-use std::process::{Command, Stdio};
 
 use agent_core::Refusal;
 use agent_core::firewall::{COMMENT, iptables_position};
 use api::Family;
+use iptables::IPTables;
 
 /// Tables of iptables that have a chain FORWARD.
 pub(super) const TABLES: [&str; 3] = ["filter", "mangle", "security"];
@@ -62,25 +63,23 @@ impl Program {
     }
 
     fn run(self, table: &str, command: &[&str]) -> Result<String, Refusal> {
-        let output = Command::new(self.name())
-            .args(["-w", LOCK_TIMEOUT, "-t", table])
-            .args(command)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| self.failed(&error))?;
+        let command = command.join(" ");
+        // The crate's own `--wait` has no end, so ours stands among the arguments.
+        let tables = IPTables { cmd: self.name(), has_check: true, has_wait: false, is_numeric: true };
+        let output = tables
+            .execute(table, &format!("-w {LOCK_TIMEOUT} {command}"))
+            .map_err(|error| self.failed(error.as_ref()))?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let words = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        Err(Refusal::without_errno(format!(
-            "{} -t {table} {} failed: {words}",
-            self.name(),
-            command.join(" ")
-        )))
+        Err(Refusal::without_errno(format!("{} -t {table} {command} failed: {words}", self.name())))
     }
 
-    fn failed(self, error: &io::Error) -> Refusal {
-        let message = if error.kind() == io::ErrorKind::NotFound {
+    fn failed(self, error: &(dyn Error + 'static)) -> Refusal {
+        let missing =
+            error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound);
+        let message = if missing {
             format!(
                 "cannot find `{}`: install iptables, or accept mark packets in that chain yourself",
                 self.name()

@@ -1,19 +1,16 @@
-//! Events on the own Cluster: what its conditions say, when they change.
+//! Events: what conditions say, when they change.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use api::Cluster;
-use jiff::Timestamp;
 use k8s_openapi::{
-    api::core::v1::{Event, EventSource},
+    api::core::v1::{Event, EventSource, ObjectReference},
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
 };
 use kube::{
-    Api, Client, Resource,
+    Api, Client,
     api::{ObjectMeta, Patch, PatchParams},
 };
-
-use crate::FIELD_MANAGER;
 
 /// Where Events on objects without a namespace live.
 const NAMESPACE: &str = "default";
@@ -21,18 +18,24 @@ const NAMESPACE: &str = "default";
 const MESSAGE: usize = 1024;
 
 /// Tells of changed conditions. That an Event is lost is worth a line in the log, and no more.
-pub(crate) async fn publish(client: Client, cluster: Cluster, conditions: Vec<Condition>) {
+/// `component` is the field manager of whoever tells.
+pub async fn publish(
+    client: Client,
+    component: &'static str,
+    object: ObjectReference,
+    conditions: Vec<Condition>,
+) {
     let events: Api<Event> = Api::namespaced(client, NAMESPACE);
     for condition in conditions {
-        if let Err(error) = tell(&events, &cluster, &condition).await {
-            tracing::warn!(%error, reason = condition.reason, "an Event could not be published");
+        let event = event(component, &object, &condition, Time(Timestamp::now()));
+        if let Err(error) = tell(&events, component, event).await {
+            tracing::warn!(%error, reason = condition.reason, name = object.name, "an Event could not be published");
         }
     }
 }
 
 /// The same sentence again is the same Event, counted.
-async fn tell(events: &Api<Event>, cluster: &Cluster, condition: &Condition) -> Result<(), kube::Error> {
-    let event = event(cluster, condition, Time(Timestamp::now()));
+async fn tell(events: &Api<Event>, component: &str, event: Event) -> Result<(), kube::Error> {
     let name = event.metadata.name.clone().unwrap_or_default();
     let before = events.get_opt(&name).await?;
     let event = Event {
@@ -40,25 +43,26 @@ async fn tell(events: &Api<Event>, cluster: &Cluster, condition: &Condition) -> 
         first_timestamp: before.and_then(|before| before.first_timestamp).or(event.first_timestamp),
         ..event
     };
-    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    let parameters = PatchParams::apply(component).force();
     events.patch(&name, &parameters, &Patch::Apply(&event)).await.map(drop)
 }
 
-fn event(cluster: &Cluster, condition: &Condition, now: Time) -> Event {
+fn event(component: &str, object: &ObjectReference, condition: &Condition, now: Time) -> Event {
     let mut hasher = DefaultHasher::new();
-    (&condition.type_, &condition.status, &condition.reason, &condition.message).hash(&mut hasher);
-    let name = cluster.metadata.name.as_deref().unwrap_or_default();
+    (&object.kind, &condition.type_, &condition.status, &condition.reason, &condition.message)
+        .hash(&mut hasher);
+    let name = object.name.as_deref().unwrap_or_default();
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{name}.{:016x}", hasher.finish())),
             namespace: Some(NAMESPACE.to_owned()),
             ..ObjectMeta::default()
         },
-        involved_object: cluster.object_ref(&()),
+        involved_object: object.clone(),
         type_: Some(if condition.status == "True" { "Normal" } else { "Warning" }.to_owned()),
         reason: Some(condition.reason.clone()),
         message: Some(shortened(condition.message.clone())),
-        source: Some(EventSource { component: Some(FIELD_MANAGER.to_owned()), host: None }),
+        source: Some(EventSource { component: Some(component.to_owned()), host: None }),
         first_timestamp: Some(now.clone()),
         last_timestamp: Some(now),
         ..Event::default()
