@@ -12,7 +12,7 @@ pub(crate) struct ScenarioArgs {
     /// A YAML file to begin with; `-` for standard input.
     #[arg(long, value_name = "FILE")]
     scenario: Option<PathBuf>,
-    /// Clusters: NAME[:gateway|p2p[:NODES[:GATEWAYS]]], separated by commas [default: a:gateway:3:2,b:gateway:3:1,c:p2p:2].
+    /// Clusters: `NAME[:gateway|p2p[:NODES[:GATEWAYS]]]`, separated by commas; default `a:gateway:3:2,b:gateway:3:1,c:p2p:2`.
     #[arg(long, value_delimiter = ',', value_name = "CLUSTER")]
     clusters: Vec<ClusterScenario>,
     /// Families of pods, services and the underlay [default: ipv4,ipv6].

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Nothing here reads a clock, a file or an API; nothing depends on the order of the input or on an earlier
-//! output, but for the overlay addresses, which are an input once they were given ([`Topology::overlays`]).
+//! output, but for the overlay addresses, which are an input once they were given ([`Node::overlay_status`]).
 
 pub mod election;
 
