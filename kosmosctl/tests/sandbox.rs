@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use sandbox::scenario::Scenario;
-use sandbox::state::StateDir;
+use sandbox::state::{Phase, StateDir};
 use sandbox::{Sandbox, UpOptions};
 
 fn kosmosctl() -> PathBuf {
@@ -125,6 +125,41 @@ fn an_owned_one_goes_with_its_owner() {
     let path = sandbox.state().path().to_owned();
     drop(sandbox);
     assert!(!path.exists());
+}
+
+#[test]
+fn an_owner_that_is_killed_leaves_nothing_either() {
+    if small("before-owner", false).is_none() {
+        return;
+    }
+    let name = format!("owner-{}", std::process::id());
+    let state = StateDir::of(&name).unwrap();
+    let mut owner = Command::new(kosmosctl())
+        .args([
+            "sandbox",
+            "up",
+            "--foreground",
+            "--without-components",
+            "--clusters",
+            "a:p2p:1",
+            "--name",
+            &name,
+        ])
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let until = Instant::now() + Duration::from_secs(30);
+    while state.status().map_or(true, |status| status.phase != Phase::Ready) {
+        assert!(Instant::now() < until, "{name} does not come up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    owner.kill().unwrap();
+    owner.wait().unwrap();
+    let until = Instant::now() + Duration::from_secs(10);
+    while state.path().exists() {
+        assert!(Instant::now() < until, "{} is left behind", state.path().display());
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

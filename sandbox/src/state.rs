@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::Scenario;
@@ -138,6 +139,19 @@ pub struct StateDir {
 #[derive(Debug)]
 pub struct Claim {
     _lock: File,
+    /// The directory above, opened before its path could become somebody's mount.
+    above: File,
+}
+
+impl Claim {
+    /// Removes the sandbox's directory, also from inside, where its path is a mount and cannot be removed by its name.
+    pub fn remove(self, state: &StateDir) -> Result<(), StateError> {
+        state.clear()?;
+        let wrong = |error: nix::Error| StateError::Io { path: state.path.clone(), source: error.into() };
+        let lock = Path::new(&state.name).join("lock");
+        unlinkat(&self.above, &lock, UnlinkatFlags::NoRemoveDir).map_err(wrong)?;
+        unlinkat(&self.above, Path::new(&state.name), UnlinkatFlags::RemoveDir).map_err(wrong)
+    }
 }
 
 impl StateDir {
@@ -186,7 +200,9 @@ impl StateDir {
     /// Takes the name with what is in its directory.
     pub fn hold(&self) -> Result<Claim, StateError> {
         let lock = self.lock()?.ok_or_else(|| StateError::Up(self.name.clone()))?;
-        Ok(Claim { _lock: lock })
+        let above = self.path.parent().unwrap_or(&self.path);
+        let above = File::open(above).map_err(|source| StateError::Io { path: above.to_owned(), source })?;
+        Ok(Claim { _lock: lock, above })
     }
 
     /// Whether a supervisor holds the directory.

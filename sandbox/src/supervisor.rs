@@ -85,13 +85,17 @@ fn try_supervise(options: &SuperviseOptions) -> Result<ExitCode, SuperviseError>
     let scenario = state.scenario()?;
     let layout = scenario.layout()?;
     // Held by both sides of the fork: the name is free when both are dead.
-    let _claim = state.hold()?;
+    let claim = state.hold()?;
     let listeners = bind_on_host(&layout)?;
     let outer = getpid();
     match isolate(state.path())? {
         Side::Outside(inner) => {
             drop(listeners);
             let inner_status = outside(&state, outer, inner);
+            if options.lifeline && inner_status == 0 {
+                // Its owner has let go or is dead: nobody else would ever remove what is left.
+                claim.remove(&state)?;
+            }
             Ok(ExitCode::from(u8::try_from(inner_status).unwrap_or(1)))
         }
         Side::Inside => {
