@@ -1,11 +1,18 @@
-//! What every long-running program of ours begins with: a log, an API client, an orderly end, and Events.
+//! What every long-running program of ours begins with: a log, an API client, endpoints for probes and metrics, leader
+//! election, an orderly end, and Events.
 
 mod connect;
+mod endpoints;
 pub mod events;
+mod health;
 mod log;
 
 pub use connect::{ConnectError, connect};
+pub use endpoints::{Endpoints, EndpointsError};
+pub use health::{Liveness, Readiness};
 pub use log::{LogError, LogOptions};
+/// Where metrics are registered, with the component's prefix, to be served by [`Endpoints`].
+pub use prometheus_client::registry::Registry;
 
 use tokio::signal::unix::{SignalKind, signal};
 
