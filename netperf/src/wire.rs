@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! 0      magic "CLNP"
-//! 4      version (1)
+//! 4      version (2)
 //! 5      kind
 //! 6..8   zero
 //! 8..16  nonce: chosen by the asker, repeated in the answer
@@ -20,8 +20,10 @@
 use std::io::{self, Read};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use nix::sys::time::TimeSpec;
+
 const MAGIC: [u8; 4] = *b"CLNP";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const FLAG_DUPLICATE: u8 = 1;
 const FLAG_REORDERED: u8 = 2;
 
@@ -45,6 +47,16 @@ pub struct Stamp {
     pub duplicate: bool,
     /// A higher sequence number had come before.
     pub reordered: bool,
+}
+
+/// When the server received a packet (the kernel's own time of its arrival, so a server that slept delays nothing) and when
+/// it answered, by the server's clock in microseconds since 1970.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ServerTimes {
+    /// When the kernel had the packet.
+    pub received_us: u64,
+    /// When the answer was handed to the kernel.
+    pub answered_us: u64,
 }
 
 /// What the server received of one flow as a whole, and of [`PAGE`] sequence numbers one by one.
@@ -112,6 +124,8 @@ pub enum Message {
         epoch: u64,
         /// What the server saw.
         stamp: Stamp,
+        /// When the packet came in and when this answer went out.
+        times: ServerTimes,
     },
     /// Kind 5: asks which of the [`PAGE`] sequence numbers from `base` the server has received.
     LedgerAsk {
@@ -212,9 +226,10 @@ impl Message {
                 out.extend(name);
             }
             Self::Echo { seq } => out.extend(seq.to_be_bytes()),
-            Self::EchoAnswer { seq, epoch, stamp } => {
-                out.extend(seq.to_be_bytes());
-                out.extend(epoch.to_be_bytes());
+            Self::EchoAnswer { seq, epoch, stamp, times } => {
+                for field in [*seq, *epoch, times.received_us, times.answered_us] {
+                    out.extend(field.to_be_bytes());
+                }
                 out.extend(stamp.counter.to_be_bytes());
                 out.push(
                     (u8::from(stamp.duplicate) * FLAG_DUPLICATE)
@@ -247,6 +262,10 @@ impl Message {
             4 => Self::EchoAnswer {
                 seq: u64::from_be_bytes(array(reader)?),
                 epoch: u64::from_be_bytes(array(reader)?),
+                times: ServerTimes {
+                    received_us: u64::from_be_bytes(array(reader)?),
+                    answered_us: u64::from_be_bytes(array(reader)?),
+                },
                 stamp: read_stamp(reader)?,
             },
             5 => Self::LedgerAsk { base: u64::from_be_bytes(array(reader)?) },
@@ -342,6 +361,19 @@ pub fn checksum(bytes: &[u8]) -> u64 {
         .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
+/// This machine's clock, in microseconds since 1970.
+#[must_use]
+pub fn clock_us() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// A time of the kernel, in microseconds since 1970.
+pub(crate) fn time_us(time: TimeSpec) -> u64 {
+    let micros = time.tv_sec().saturating_mul(1_000_000).saturating_add(time.tv_nsec() / 1000);
+    u64::try_from(micros).unwrap_or(0)
+}
+
 /// A number that no other exchange of this machine uses.
 #[must_use]
 pub fn fresh_nonce() -> u64 {
@@ -374,15 +406,15 @@ mod tests {
                     name,
                 }),
             any::<u64>().prop_map(|seq| Message::Echo { seq }),
-            (any::<u64>(), any::<u64>(), any::<u64>(), any::<(bool, bool)>()).prop_map(
-                |(seq, epoch, counter, flags)| {
-                    Message::EchoAnswer {
-                        seq,
-                        epoch,
-                        stamp: Stamp { counter, duplicate: flags.0, reordered: flags.1 },
-                    }
+            (any::<[u64; 5]>(), any::<(bool, bool)>()).prop_map(|(f, flags)| {
+                let [seq, epoch, counter, received_us, answered_us] = f;
+                Message::EchoAnswer {
+                    seq,
+                    epoch,
+                    stamp: Stamp { counter, duplicate: flags.0, reordered: flags.1 },
+                    times: ServerTimes { received_us, answered_us },
                 }
-            ),
+            }),
             any::<u64>().prop_map(|base| Message::LedgerAsk { base }),
             (any::<[u64; 5]>(), any::<u8>()).prop_map(|(f, byte)| {
                 let [base, epoch, received, duplicates, reordered] = f;
@@ -406,7 +438,7 @@ mod tests {
 
         #[test]
         fn no_bytes_make_the_reader_panic(bytes: Vec<u8>, kind in 0u8..12) {
-            let mut message = b"CLNP\x01".to_vec();
+            let mut message = b"CLNP\x02".to_vec();
             message.extend([kind, 0, 0]);
             message.extend(bytes);
             let _ = Message::read(&mut message.as_slice());
@@ -416,7 +448,7 @@ mod tests {
     #[test]
     fn an_exchange_has_these_bytes() {
         let bytes = Message::Exchange { ask: 0x0102, length: 3 }.encode(0x1122_3344_5566_7788);
-        let expected = b"CLNP\x01\x01\0\0\x11\x22\x33\x44\x55\x66\x77\x88\0\0\x01\x02\0\0\0\x03";
+        let expected = b"CLNP\x02\x01\0\0\x11\x22\x33\x44\x55\x66\x77\x88\0\0\x01\x02\0\0\0\x03";
         assert_eq!(bytes, expected);
     }
 

@@ -6,14 +6,15 @@
 )]
 
 use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
 use netperf::PORT;
 use netperf::failure::{Direction, Failure};
-use netperf::outage::{self, OutageOptions};
+use netperf::outage::{self, Account, EventKind, OutageOptions, OutageReport, ProbeOptions};
 use netperf::reach::{self, Cell, Outcome, Protocol, ReachOptions, ReachReport, Target};
 use netperf::rtt::{self, RttOptions};
 use netperf::serve::{ServeOptions, Server};
@@ -328,6 +329,68 @@ fn a_flow_to_nobody_is_lost_with_its_reason() {
         assert!(report.errors.keys().any(|text| text.contains("refused")), "{:?}", report.errors);
         let json = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<outage::OutageReport>(&json).unwrap(), report);
+    });
+}
+
+#[test]
+fn a_probe_runs_until_its_input_ends_and_tells_of_each_target() {
+    in_namespace(|| {
+        serve("pod-a");
+        thread::spawn(|| relay(7002));
+        thread::sleep(Duration::from_millis(50));
+        let targets = vec![Target::new("v6", V6), Target::new("relayed", V4).port(7002)];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_clusterlink-netperf"))
+            .args(ProbeOptions::new(targets).to_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "started");
+        thread::sleep(Duration::from_millis(300));
+        drop(child.stdin.take());
+        let reports: Vec<OutageReport> =
+            lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+        assert!(child.wait().unwrap().success());
+        let [v6, relayed] = &reports[..] else { panic!("{reports:?}") };
+        assert_eq!((v6.target.as_str(), v6.account.sent), ("v6", v6.account.answered), "{v6}");
+        assert!(v6.account.sent > 10 && relayed.account.sent == v6.account.sent, "{v6}{relayed}");
+        assert!(v6.account.events.iter().all(|event| event.kind == EventKind::Late), "{v6}");
+        let third = |account: &Account| (0..account.sent).filter(|seq| seq % 10 == 3).count() as u64;
+        assert_eq!(relayed.account.forward.lost, third(&relayed.account), "{relayed}");
+    });
+}
+
+/// The sender is stopped for a while: what it did not send is not lost, and it does not catch up.
+#[test]
+fn a_probe_that_is_stopped_for_a_while_has_lost_nothing() {
+    in_namespace(|| {
+        serve("pod-a");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_clusterlink-netperf"))
+            .args(ProbeOptions::new(vec![Target::new("pod-a", V4)]).to_args())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "started");
+        let signal = |name: &str| {
+            Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
+        };
+        signal("-STOP");
+        thread::sleep(Duration::from_millis(300));
+        signal("-CONT");
+        thread::sleep(Duration::from_millis(100));
+        drop(child.stdin.take());
+        let report: OutageReport = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+        child.wait().unwrap();
+        assert!(report.skipped >= 250 && report.longest_pause_us >= 250_000, "{report}");
+        let account = &report.account;
+        assert_eq!(
+            (account.sent, account.forward.lost, account.backward.lost),
+            (account.answered, 0, 0),
+            "{report}"
+        );
     });
 }
 

@@ -7,10 +7,13 @@ use netperf::failure::Direction;
 use netperf::ledger::Ledger;
 use netperf::outage::account::{Arrival, Observation, account};
 use netperf::outage::{Account, EventKind};
-use netperf::wire::{PAGE, Stamp};
+use netperf::wire::{PAGE, ServerTimes, Stamp};
 use proptest::prelude::*;
 
 const INTERVAL_US: u64 = 1000;
+const LATE_US: u64 = 3000;
+/// How long the server sleeps over each packet.
+const SLEPT_US: u64 = 5;
 
 /// The delay of each copy of a packet on the way there; of each copy, the delays of the answer's copies on the way back.
 type Fate = Vec<(u64, Vec<u64>)>;
@@ -21,6 +24,12 @@ struct Ran {
     received: Vec<u64>,
     /// Server counters in the order in which the answers arrived.
     arrived: Vec<u64>,
+}
+
+/// The server's clock is another one, and it takes its time before it answers.
+fn times(at: u64) -> ServerTimes {
+    const FAST: u64 = 1 << 40;
+    ServerTimes { received_us: FAST + at - SLEPT_US, answered_us: FAST + at }
 }
 
 fn run(fates: &[Fate]) -> Ran {
@@ -34,7 +43,14 @@ fn run(fates: &[Fate]) -> Ran {
     let mut arrivals = Vec::new();
     for (at, seq, back) in &server {
         let stamp = ledger.record(*seq).unwrap();
-        arrivals.extend(back.iter().map(|delay| Arrival { seq: *seq, at_us: at + delay, epoch: 1, stamp }));
+        let times = times(*at);
+        arrivals.extend(back.iter().map(|delay| Arrival {
+            seq: *seq,
+            at_us: at + delay,
+            epoch: 1,
+            stamp,
+            times,
+        }));
     }
     arrivals.sort_by_key(|arrival| arrival.at_us);
     Ran {
@@ -44,7 +60,8 @@ fn run(fates: &[Fate]) -> Ran {
             sent_us: (0..fates.len() as u64).map(|seq| seq * INTERVAL_US).collect(),
             arrivals,
             pages: (0..=fates.len() as u64 / PAGE).map(|page| ledger.page(page * PAGE, 1)).collect(),
-            late_after_us: 3000,
+            late_after_us: LATE_US,
+            held_us: BTreeMap::new(),
         },
     }
 }
@@ -60,6 +77,21 @@ fn lost_seqs(account: &Account, direction: Direction) -> BTreeSet<u64> {
     let lost =
         account.events.iter().filter(|event| event.kind == EventKind::Lost && event.direction == direction);
     lost.map(|event| event.seq).collect()
+}
+
+/// Of the first answer to each packet, how many were on each way for too much longer than the fastest.
+fn late_ways(fates: &[Fate]) -> (u64, u64) {
+    let first = |fate: &Fate| {
+        let answers =
+            fate.iter().flat_map(|(there, back)| back.iter().map(move |back| (there + back, *there, *back)));
+        answers.min().map(|(_, there, back)| (there, back))
+    };
+    let ways: Vec<(u64, u64)> = fates.iter().filter_map(first).collect();
+    let late = |way: fn(&(u64, u64)) -> u64| {
+        let least = ways.iter().map(way).min().unwrap_or(0);
+        ways.iter().filter(|one| way(one) - least > LATE_US).count() as u64
+    };
+    (late(|way| way.0), late(|way| way.1))
 }
 
 fn any_fate() -> impl Strategy<Value = Fate> {
@@ -86,9 +118,8 @@ proptest! {
         prop_assert_eq!(account.answered + account.forward.lost + account.backward.lost, account.sent);
         prop_assert_eq!((account.forward.duplicated, account.forward.reordered), repeated_and_overtaken(&ran.received));
         prop_assert_eq!((account.backward.duplicated, account.backward.reordered), repeated_and_overtaken(&ran.arrived));
-        let first_rtt = |fate: &Fate| fate.iter().flat_map(|(there, back)| back.iter().map(move |b| there + b)).min();
-        let late = fates.iter().filter_map(first_rtt).filter(|rtt| *rtt > 3000).count() as u64;
-        prop_assert_eq!(account.late, late);
+        let (there, back) = late_ways(&fates);
+        prop_assert_eq!((account.forward.late, account.backward.late), (there, back));
         prop_assert!(account.events.is_sorted());
     }
 
@@ -128,6 +159,18 @@ fn gaps_are_told_apart_by_direction() {
 }
 
 #[test]
+fn a_sender_that_was_held_up_blames_nobody() {
+    let mut fates = vec![good(); 50];
+    fates[7] = vec![(9000, vec![20])];
+    let mut observation = run(&fates).observation;
+    assert_eq!(account(&observation).forward.late, 1);
+    observation.held_us.insert(7, 8000);
+    let account = account(&observation);
+    assert_eq!((account.forward.late, account.backward.late, account.events.len()), (0, 0, 1), "{account:?}");
+    assert_eq!(account.events[0].kind, EventKind::Reordered, "it was overtaken all the same");
+}
+
+#[test]
 fn a_clean_flow_has_no_event() {
     let account = account(&run(&vec![good(); 50]).observation);
     assert_eq!((account.answered, account.events.len(), account.forward.longest_gap), (50, 0, None));
@@ -147,7 +190,10 @@ fn a_dead_path_has_lost_everything_and_knows_not_where() {
 fn a_restarted_server_cannot_speak_for_its_former_life() {
     let mut first_life = Ledger::default();
     let mut second_life = Ledger::default();
-    let arrival = |seq, epoch, stamp: Stamp| Arrival { seq, at_us: seq * INTERVAL_US + 40, epoch, stamp };
+    let arrival = |seq, epoch, stamp: Stamp| {
+        let at_us = seq * INTERVAL_US + 40;
+        Arrival { seq, at_us, epoch, stamp, times: times(at_us - 20) }
+    };
     let mut arrivals: Vec<Arrival> =
         (0..10).map(|seq| arrival(seq, 1, first_life.record(seq).unwrap())).collect();
     // 10..20 while the server is away; 25 is lost on the way there
@@ -157,7 +203,8 @@ fn a_restarted_server_cannot_speak_for_its_former_life() {
         sent_us: (0..30).map(|seq| seq * INTERVAL_US).collect(),
         arrivals,
         pages: vec![second_life.page(0, 2)],
-        late_after_us: 3000,
+        late_after_us: LATE_US,
+        held_us: BTreeMap::new(),
     };
     let account = account(&observation);
     assert_eq!(lost_seqs(&account, Direction::Forward), BTreeSet::from([25]));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::outage::OutageOptions;
+use crate::outage::{OutageOptions, ProbeOptions};
 use crate::reach::ReachOptions;
 use crate::rtt::RttOptions;
 use crate::serve::ServeOptions;
@@ -100,6 +100,22 @@ impl OutageOptions {
     }
 }
 
+impl ProbeOptions {
+    /// The arguments that make `clusterlink-netperf` do this, say `started`, and print an [`crate::outage::OutageReport`] as
+    /// JSON for each target, a line each, once its standard input has ended.
+    #[must_use]
+    pub fn to_args(&self) -> Vec<String> {
+        let mut args = vec![
+            "probe".to_owned(),
+            format!("--rate={}", self.rate),
+            format!("--late={}", duration_text(self.late)),
+            format!("--wait={}", duration_text(self.wait)),
+        ];
+        args.extend(self.targets.iter().map(|target| format!("--target={target}")));
+        args
+    }
+}
+
 fn commas<'a, T: ToString + 'a>(items: impl IntoIterator<Item = &'a T>) -> String {
     items.into_iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
@@ -146,6 +162,10 @@ mod tests {
             (args.target, args.rate, args.late, args.wait),
             (target(), 1000, options.late, options.wait)
         );
+
+        let options = ProbeOptions::new(vec![target(), Target::new("v6", [0xfd; 16])]);
+        let Command::Probe(args) = parse(options.to_args()) else { panic!("not probe") };
+        assert_eq!((args.target, args.rate, args.late), (options.targets, 1000, options.late));
 
         let options = ServeOptions { bind: vec![[10, 0, 0, 1].into()], ..ServeOptions::new("pod") };
         let Command::Serve(args) = parse(options.to_args()) else { panic!("not serve") };

@@ -8,6 +8,8 @@ use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,7 +17,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::PORT;
-use crate::outage::{self, OutageOptions};
+use crate::outage::{self, OutageOptions, ProbeOptions};
 use crate::reach::{self, ReachOptions};
 use crate::rtt::{self, RttOptions};
 use crate::serve::{ServeOptions, Server};
@@ -49,6 +51,8 @@ pub enum Command {
     Throughput(ThroughputArgs),
     /// Send at a fixed rate and tell what was lost, late, duplicated or re-ordered, when, and on which way.
     Outage(OutageArgs),
+    /// The same to several targets at once, until standard input ends; prints one JSON document per target.
+    Probe(ProbeArgs),
 }
 
 /// How to print a result.
@@ -184,7 +188,7 @@ pub struct OutageArgs {
     /// For how long.
     #[arg(long, default_value = "10s", value_parser = positive_duration)]
     pub duration: Duration,
-    /// An answer that takes longer is late.
+    /// A packet that is on its way for so much longer than the fastest one is late.
     #[arg(long, default_value = "100ms", value_parser = positive_duration)]
     pub late: Duration,
     /// How long to wait for answers after the last packet.
@@ -193,6 +197,23 @@ pub struct OutageArgs {
     /// How to print.
     #[arg(short, long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
+}
+
+/// Arguments of `probe`.
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// Target, repeatable.
+    #[arg(long, required = true)]
+    pub target: Vec<Target>,
+    /// Packets per second to each target.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub rate: u32,
+    /// A packet that is on its way for so much longer than the fastest one is late.
+    #[arg(long, default_value = "100ms", value_parser = positive_duration)]
+    pub late: Duration,
+    /// How long to wait for answers after the last packet.
+    #[arg(long, default_value = "1s", value_parser = positive_duration)]
+    pub wait: Duration,
 }
 
 /// Runs the command and writes its result to `out`; the status is failure if `reach` found one.
@@ -214,8 +235,28 @@ pub fn run(command: Command, out: &mut impl Write) -> Result<ExitCode> {
             let OutageArgs { target, rate, duration, late, wait, output } = args;
             print(out, output, &outage::measure(&OutageOptions { target, rate, duration, late, wait })?)?;
         }
+        Command::Probe(args) => {
+            let ProbeArgs { target, rate, late, wait } = args;
+            probe(&ProbeOptions { targets: target, rate, late, wait }, out)?;
+        }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says `started` once packets flow, and one report per target at the end.
+fn probe(options: &ProbeOptions, out: &mut impl Write) -> Result<()> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
+        // whoever started this ends it by closing its input, and so does whoever dies
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        told.store(true, Ordering::Release);
+    })?;
+    let mut said = Ok(());
+    let reports =
+        outage::probe(options, &stop, || said = writeln!(out, "started").and_then(|()| out.flush()))?;
+    said.context("cannot write the result")?;
+    reports.iter().try_for_each(|report| print_json(out, report))
 }
 
 fn serve(args: ServeArgs, out: &mut impl Write) -> Result<()> {

@@ -7,31 +7,35 @@ use serde::{Deserialize, Serialize};
 
 use crate::failure::Direction;
 use crate::statistics::Quantiles;
-use crate::wire::{Page, Stamp};
+use crate::wire::{Page, ServerTimes, Stamp};
 
 /// One answer as it arrived; times are microseconds since the start of the flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Arrival {
     /// Which packet it answers.
     pub seq: u64,
-    /// When it arrived.
+    /// When it arrived: the kernel's time, so an asker that slept delays nothing.
     pub at_us: u64,
     /// Which life of the server answered.
     pub epoch: u64,
     /// What the server saw.
     pub stamp: Stamp,
+    /// When, by the server's own clock.
+    pub times: ServerTimes,
 }
 
 /// All that is known of a flow.
 #[derive(Debug, Clone, Default)]
 pub struct Observation {
-    /// When each packet was sent, by sequence number.
+    /// When each packet was sent, by sequence number. A packet that the sender slept through has no number.
     pub sent_us: Vec<u64>,
+    /// Packets whose sending took long: how long after `sent_us` the kernel gave the sender its processor back.
+    pub held_us: BTreeMap<u64, u64>,
     /// The answers in the order of their arrival.
     pub arrivals: Vec<Arrival>,
     /// What could be read of the server's ledger after the flow.
     pub pages: Vec<Page>,
-    /// An answer that took longer than this is late.
+    /// A packet is late that was on one way for so much longer than the fastest one on it.
     pub late_after_us: u64,
 }
 
@@ -66,6 +70,9 @@ impl fmt::Display for Gap {
 pub struct OneWay {
     /// Packets that did not arrive.
     pub lost: u64,
+    /// Packets that arrived late.
+    #[serde(default)]
+    pub late: u64,
     /// Arrivals of a packet that had arrived before.
     pub duplicated: u64,
     /// Packets that arrived after one that was sent later.
@@ -80,7 +87,7 @@ pub struct OneWay {
 pub enum EventKind {
     /// It did not arrive; the event's time is that of sending.
     Lost,
-    /// Its answer took too long; the event's time is that of sending.
+    /// It was on its way for too long; the event's time is that of the packet's sending.
     Late,
     /// It arrived once more; the event's time is that of the answer.
     Duplicated,
@@ -97,7 +104,7 @@ pub struct Event {
     pub seq: u64,
     /// What.
     pub kind: EventKind,
-    /// On which way; a late answer does not tell.
+    /// On which way.
     pub direction: Direction,
 }
 
@@ -108,8 +115,6 @@ pub struct Account {
     pub sent: u64,
     /// Packets of which at least one answer came.
     pub answered: u64,
-    /// Packets whose first answer took too long.
-    pub late: u64,
     /// From the asker to the server. Duplicates and re-ordering are the server's own count.
     pub forward: OneWay,
     /// From the server to the asker.
@@ -135,7 +140,7 @@ pub fn account(observation: &Observation) -> Account {
     let mut backward = OneWay::default();
     let first = first_answers(observation);
     stamps(observation, &mut forward, &mut backward, &mut events);
-    let (rtts, late) = round_trips(observation, &first, &mut events);
+    late(observation, &first, &mut forward, &mut backward, &mut events);
     let fates = fates(observation, &first);
     let mut unknown = OneWay::default();
     for (one, direction) in [
@@ -150,13 +155,12 @@ pub fn account(observation: &Observation) -> Account {
     Account {
         sent: observation.sent_us.len() as u64,
         answered: first.len() as u64,
-        late,
         forward,
         backward,
         unknown,
         longest_silence_us: longest_silence(observation),
         server_restarts: epochs.len().saturating_sub(1) as u64,
-        rtt: Quantiles::of(&rtts),
+        rtt: Quantiles::of(&round_trips(observation, &first)),
         events,
     }
 }
@@ -176,7 +180,7 @@ fn first_answers(observation: &Observation) -> BTreeMap<u64, Arrival> {
 /// the answer was duplicated; if it is lower than one before, the answers changed places.
 fn stamps(observation: &Observation, forward: &mut OneWay, backward: &mut OneWay, events: &mut Vec<Event>) {
     let mut counters: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
-    for &Arrival { seq, at_us, epoch, stamp } in &observation.arrivals {
+    for &Arrival { seq, at_us, epoch, stamp, .. } in &observation.arrivals {
         let mut note = |count: &mut u64, kind, direction| {
             *count += 1;
             events.push(Event { at_us, seq, kind, direction });
@@ -204,24 +208,48 @@ fn stamps(observation: &Observation, forward: &mut OneWay, backward: &mut OneWay
     }
 }
 
-fn round_trips(
+fn round_trips(observation: &Observation, first: &BTreeMap<u64, Arrival>) -> Vec<u64> {
+    let rtt = |(seq, arrival): (&u64, &Arrival)| {
+        arrival.at_us.saturating_sub(observation.sent_us[*seq as usize]) * 1000
+    };
+    first.iter().map(rtt).collect()
+}
+
+/// Finds the packets that were on one way for longer than the fastest one by more than is allowed. The two ends' clocks need
+/// not agree: what they differ by is in every packet, the fastest included. What the sender or the server slept is in none.
+fn late(
     observation: &Observation,
     first: &BTreeMap<u64, Arrival>,
+    forward: &mut OneWay,
+    backward: &mut OneWay,
     events: &mut Vec<Event>,
-) -> (Vec<u64>, u64) {
-    let mut rtts = Vec::with_capacity(first.len());
-    let mut late = 0;
-    for (seq, arrival) in first {
-        let sent_us = observation.sent_us[*seq as usize];
-        let rtt_us = arrival.at_us.saturating_sub(sent_us);
-        rtts.push(rtt_us * 1000);
-        if rtt_us > observation.late_after_us {
-            late += 1;
-            let (kind, direction) = (EventKind::Late, Direction::Unknown);
-            events.push(Event { at_us: sent_us, seq: *seq, kind, direction });
+) {
+    let sent_us = |seq: u64| observation.sent_us[seq as usize];
+    let there = |arrival: &Arrival| difference(arrival.times.received_us, sent_us(arrival.seq));
+    let back = |arrival: &Arrival| difference(arrival.at_us, arrival.times.answered_us);
+    let (Some(least_there), Some(least_back)) =
+        (first.values().map(there).min(), first.values().map(back).min())
+    else {
+        return;
+    };
+    let allowed = i128::from(observation.late_after_us);
+    for (&seq, arrival) in first {
+        let held = i128::from(observation.held_us.get(&seq).copied().unwrap_or(0));
+        let ways = [
+            (there(arrival) - least_there - held, &mut *forward, Direction::Forward),
+            (back(arrival) - least_back, &mut *backward, Direction::Backward),
+        ];
+        for (excess, one, direction) in ways {
+            if excess > allowed {
+                one.late += 1;
+                events.push(Event { at_us: sent_us(seq), seq, kind: EventKind::Late, direction });
+            }
         }
     }
-    (rtts, late)
+}
+
+fn difference(later: u64, earlier: u64) -> i128 {
+    i128::from(later) - i128::from(earlier)
 }
 
 /// Where each packet was lost; `None` if it was answered.

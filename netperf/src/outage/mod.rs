@@ -3,8 +3,12 @@
 //! The server stamps each answer with its own count and keeps a ledger of what it received; after the flow the asker
 //! reads the ledger for every packet that was not answered. A packet in the ledger was lost on the way back, one that is
 //! not was lost on the way there.
+//!
+//! A busy machine must not look like a bad network. The sender numbers what it really sends and never catches up on what it
+//! slept through; arrivals carry the kernel's own time; both ends' queues are long, and what overflows all the same is said.
 
 pub mod account;
+mod flow;
 mod probe;
 
 use std::collections::BTreeMap;
@@ -15,7 +19,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use account::{Account, Event, EventKind, Gap, OneWay};
-pub use probe::measure;
+pub use probe::{measure, probe};
 
 use crate::failure::Failure;
 use crate::table::{Align, render};
@@ -30,10 +34,31 @@ pub struct OutageOptions {
     pub rate: u32,
     /// For how long.
     pub duration: Duration,
-    /// An answer that took longer than this is late.
+    /// A packet that was on its way for so much longer than the fastest one is late.
     pub late: Duration,
     /// How long to wait for answers after the last packet, and for the ledger.
     pub wait: Duration,
+}
+
+/// Several flows at once, until told to stop.
+#[derive(Debug, Clone)]
+pub struct ProbeOptions {
+    /// Whom; one flow each.
+    pub targets: Vec<Target>,
+    /// Packets per second of each flow.
+    pub rate: u32,
+    /// A packet that was on its way for so much longer than the fastest one is late.
+    pub late: Duration,
+    /// How long to wait for answers after the last packet, and for the ledger.
+    pub wait: Duration,
+}
+
+impl ProbeOptions {
+    /// The defaults of the command line.
+    #[must_use]
+    pub const fn new(targets: Vec<Target>) -> Self {
+        Self { targets, rate: 1000, late: Duration::from_millis(100), wait: Duration::from_secs(1) }
+    }
 }
 
 impl OutageOptions {
@@ -59,6 +84,12 @@ pub struct OutageReport {
     pub address: SocketAddr,
     /// Packets per second as asked for.
     pub rate: u32,
+    /// When the flow began, by this machine's clock in microseconds since 1970: what the events' times count from.
+    pub started_us: u64,
+    /// Packets that were due while the sender slept: neither sent nor lost, only not measured.
+    pub skipped: u64,
+    /// The longest time between two packets.
+    pub longest_pause_us: u64,
     /// Errors of the asker's own socket, by text: ICMP messages that came back, missing routes.
     pub errors: BTreeMap<String, u64>,
     /// The counts and events.
@@ -96,13 +127,16 @@ impl fmt::Display for OutageReport {
         let columns = [
             ("WAY", Align::Left),
             ("LOST", Align::Right),
+            ("LATE", Align::Right),
             ("DUPLICATED", Align::Right),
             ("RE-ORDERED", Align::Right),
             ("LONGEST GAP", Align::Left),
         ];
         let row = |way: &str, one: &OneWay| {
             let gap = one.longest_gap.map_or_else(|| "-".to_owned(), |gap| gap.to_string());
-            [way.to_owned(), one.lost.to_string(), one.duplicated.to_string(), one.reordered.to_string(), gap]
+            let [lost, late, duplicated, reordered] =
+                [one.lost, one.late, one.duplicated, one.reordered].map(|count| count.to_string());
+            [way.to_owned(), lost, late, duplicated, reordered, gap]
         };
         let rows = [row("there", &a.forward), row("back", &a.backward), row("unknown", &a.unknown)];
         writeln!(
@@ -113,7 +147,9 @@ impl fmt::Display for OutageReport {
         let shown = if a.unknown.lost == 0 { &rows[..2] } else { &rows[..] };
         f.write_str(&render(columns, shown))?;
         let silence = a.longest_silence_us as f64 / 1000.0;
-        writeln!(f, "{} late; longest time without any answer {silence:.1} ms", a.late)?;
+        let (skipped, pause) = (self.skipped, self.longest_pause_us as f64 / 1000.0);
+        writeln!(f, "longest time without any answer {silence:.1} ms")?;
+        writeln!(f, "the sender slept through {skipped} packets, longest pause {pause:.1} ms")?;
         if let Some(rtt) = a.rtt {
             writeln!(
                 f,

@@ -1,49 +1,45 @@
-//! The flow on its socket: one thread sends at fixed times, one receives; then the ledger is read.
+//! Flows at a fixed rate: one thread sends for all of them, one for each receives; then the ledgers are read.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
-use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::account::{Arrival, Observation, account};
-use super::{OutageError, OutageOptions, OutageReport};
+use super::account::{Observation, account};
+use super::flow::{Errors, Flow, Heard, Sending};
+use super::{OutageError, OutageOptions, OutageReport, ProbeOptions};
 use crate::failure::Failure;
 use crate::ledger::MAX_SEQ;
-use crate::session::open_udp;
-use crate::wire::{self, Message, PAGE, Page};
+use crate::target::Target;
+use crate::wire;
 
-/// How long the receiver sleeps at most before it looks whether it is done.
-const POLL: Duration = Duration::from_millis(20);
-/// Questions for one page of the ledger before it is given up.
-const PAGE_TRIES: u32 = 5;
+/// Sending a packet that takes longer is worth a note.
+const HELD: Duration = Duration::from_millis(1);
 
-type Errors = BTreeMap<String, u64>;
-
-/// Sends the flow from the network namespace of the calling thread, and accounts for it.
+/// Sends one flow from the network namespace of the calling thread, and accounts for it.
 ///
 /// # Errors
 /// The socket cannot be made, or the flow is empty or too long. Loss, even of everything, is a result.
 pub fn measure(options: &OutageOptions) -> Result<OutageReport, OutageError> {
     let packets = packets(options)?;
-    let target = &options.target;
-    let failed = |error: &io::Error| OutageError::Socket {
-        target: target.name.clone(),
-        failure: Box::new(Failure::from_io(error, 0)),
-    };
-    let socket = open_udp(target.address).map_err(|error| failed(&error))?;
-    let flow = wire::fresh_nonce();
-    let (mut observation, mut errors) =
-        exchange(&socket, flow, packets, options).map_err(|error| failed(&error))?;
-    observation.pages = read_ledger(&socket, flow, &observation, options.wait, &mut errors);
-    Ok(OutageReport {
-        target: target.name.clone(),
-        address: target.address,
-        rate: options.rate,
-        errors,
-        account: account(&observation),
-    })
+    let OutageOptions { target, rate, late, wait, .. } = options.clone();
+    let targets = vec![target];
+    let reports = run(&ProbeOptions { targets, rate, late, wait }, packets, &AtomicBool::new(false), || {})?;
+    Ok(reports.into_iter().next().expect("one target has one report"))
+}
+
+/// Sends a flow to each target from the network namespace of the calling thread until `stop` is set, and accounts for them.
+/// Calls `started` when the first packets have been sent.
+///
+/// # Errors
+/// A socket cannot be made, or no packet could be sent. Loss, even of everything, is a result.
+pub fn probe(
+    options: &ProbeOptions,
+    stop: &AtomicBool,
+    started: impl FnOnce(),
+) -> Result<Vec<OutageReport>, OutageError> {
+    run(options, MAX_SEQ, stop, started)
 }
 
 fn packets(options: &OutageOptions) -> Result<u64, OutageError> {
@@ -55,138 +51,162 @@ fn packets(options: &OutageOptions) -> Result<u64, OutageError> {
     }
 }
 
+fn run(
+    options: &ProbeOptions,
+    most: u64,
+    stop: &AtomicBool,
+    started: impl FnOnce(),
+) -> Result<Vec<OutageReport>, OutageError> {
+    let open = |target: &Target| Flow::open(target.address).map_err(|error| failed(target, &error));
+    let flows = options.targets.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+    let started_us = wire::clock_us();
+    let (sent, heard) = exchange(&flows, options, Sender::new(started_us, most, options.rate), stop, started)
+        .map_err(|error| {
+            options.targets.first().map_or(OutageError::TooFew, |target| failed(target, &error))
+        })?;
+    let parts = options.targets.iter().zip(&flows).zip(heard).zip(&sent.errors);
+    Ok(parts
+        .map(|(((target, flow), heard), errors)| report(options, target, flow, heard, &sent, errors))
+        .collect())
+}
+
+fn failed(target: &Target, error: &io::Error) -> OutageError {
+    OutageError::Socket { target: target.name.clone(), failure: Box::new(Failure::from_io(error, 0)) }
+}
+
+fn report(
+    options: &ProbeOptions,
+    target: &Target,
+    flow: &Flow,
+    heard: Heard,
+    sent: &Sent,
+    send_errors: &Errors,
+) -> OutageReport {
+    let mut errors = heard.errors;
+    for (text, count) in send_errors {
+        *errors.entry(text.clone()).or_default() += count;
+    }
+    let mut observation = Observation {
+        sent_us: sent.at_us.clone(),
+        held_us: sent.held_us.clone(),
+        arrivals: heard.arrivals,
+        pages: Vec::new(),
+        late_after_us: micros(options.late),
+    };
+    observation.pages = flow.read_ledger(&observation, options.wait, &mut errors);
+    OutageReport {
+        target: target.name.clone(),
+        address: target.address,
+        rate: options.rate,
+        started_us: sent.started_us,
+        skipped: sent.skipped,
+        longest_pause_us: sent.longest_pause_us(),
+        errors,
+        account: account(&observation),
+    }
+}
+
 fn exchange(
-    socket: &UdpSocket,
-    flow: u64,
-    packets: u64,
-    options: &OutageOptions,
-) -> io::Result<(Observation, Errors)> {
-    let receiver = socket.try_clone()?;
-    receiver.set_read_timeout(Some(POLL))?;
-    let sending = AtomicBool::new(true);
-    let start = Instant::now();
-    let late_after_us = micros(options.late);
-    let (sent_us, arrivals, errors) = thread::scope(|scope| {
-        let receive = thread::Builder::new()
-            .spawn_scoped(scope, || receive(&receiver, flow, packets, start, &sending, options.wait))?;
-        let (sent_us, mut errors) = send(socket, flow, packets, start, options.rate);
-        sending.store(false, Ordering::Release);
-        let (arrivals, receive_errors) =
-            receive.join().map_err(|_| io::Error::other("the receiving thread ended early"))?;
-        for (text, count) in receive_errors {
-            *errors.entry(text).or_default() += count;
-        }
-        io::Result::Ok((sent_us, arrivals, errors))
-    })?;
-    Ok((Observation { sent_us, arrivals, pages: Vec::new(), late_after_us }, errors))
+    flows: &[Flow],
+    options: &ProbeOptions,
+    sender: Sender,
+    stop: &AtomicBool,
+    started: impl FnOnce(),
+) -> io::Result<(Sent, Vec<Heard>)> {
+    let sending = Sending::new();
+    let (sending, started_us) = (&sending, sender.sent.started_us);
+    thread::scope(|scope| {
+        let receive = |flow| {
+            thread::Builder::new()
+                .spawn_scoped(scope, move || Flow::receive(flow, started_us, sending, options.wait))
+        };
+        let receivers = flows.iter().map(receive).collect::<io::Result<Vec<_>>>();
+        let sent = match &receivers {
+            Ok(_) => sender.send(flows, stop, started),
+            Err(_) => Sent::default(),
+        };
+        sending.end(sent.at_us.len() as u64);
+        let ended = |_| io::Error::other("the receiving thread ended early");
+        let heard = receivers?.into_iter().map(|receiver| receiver.join().map_err(ended));
+        Ok((sent, heard.collect::<io::Result<_>>()?))
+    })
 }
 
-/// The time of each packet. Times are fixed beforehand: a delay of one does not delay those after it.
-fn send(socket: &UdpSocket, flow: u64, packets: u64, start: Instant, rate: u32) -> (Vec<u64>, Errors) {
-    let mut sent = Vec::with_capacity(usize::try_from(packets).unwrap_or(0));
-    let mut errors = Errors::new();
-    for seq in 0..packets {
-        let due = Duration::from_nanos(seq.saturating_mul(1_000_000_000) / u64::from(rate));
-        if let Some(early) = due.checked_sub(start.elapsed()) {
-            thread::sleep(early);
-        }
-        let datagram = Message::Echo { seq }.encode(flow);
-        sent.push(micros(start.elapsed()));
-        // an error may belong to an earlier packet (ICMP) and has kept this one from being sent: once more
-        if let Err(error) = socket.send(&datagram) {
-            *errors.entry(error.to_string()).or_default() += 1;
-            let _ = socket.send(&datagram);
-        }
+/// What was sent to every target, and when.
+#[derive(Debug, Default)]
+struct Sent {
+    started_us: u64,
+    at_us: Vec<u64>,
+    held_us: BTreeMap<u64, u64>,
+    skipped: u64,
+    errors: Vec<Errors>,
+}
+
+impl Sent {
+    fn longest_pause_us(&self) -> u64 {
+        self.at_us.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().unwrap_or(0)
     }
-    (sent, errors)
 }
 
-fn receive(
-    socket: &UdpSocket,
-    flow: u64,
-    packets: u64,
+struct Sender {
+    most: u64,
+    pace: Pace,
     start: Instant,
-    sending: &AtomicBool,
-    wait: Duration,
-) -> (Vec<Arrival>, Errors) {
-    let mut arrivals = Vec::new();
-    let mut answered = BTreeSet::new();
-    let mut errors = Errors::new();
-    let mut buffer = [0; 2048];
-    let mut sent_all: Option<Instant> = None;
-    loop {
-        match socket.recv(&mut buffer) {
-            Ok(length) => {
-                let at_us = micros(start.elapsed());
-                if let Some(arrival) = arrival(&buffer[..length], flow, at_us) {
-                    answered.insert(arrival.seq);
-                    arrivals.push(arrival);
-                }
-            }
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => *errors.entry(error.to_string()).or_default() += 1,
-        }
-        if sent_all.is_none() && !sending.load(Ordering::Acquire) {
-            sent_all = Some(Instant::now());
-        }
-        // all answered: a little longer still, for duplicates
-        let patience = if answered.len() as u64 == packets { wait.min(2 * POLL) } else { wait };
-        if sent_all.is_some_and(|since| since.elapsed() >= patience) {
-            return (arrivals, errors);
-        }
-    }
+    sent: Sent,
 }
 
-fn arrival(mut datagram: &[u8], flow: u64, at_us: u64) -> Option<Arrival> {
-    match Message::read(&mut datagram) {
-        Ok((Message::EchoAnswer { seq, epoch, stamp }, nonce)) if nonce == flow => {
-            Some(Arrival { seq, at_us, epoch, stamp })
-        }
-        _ => None,
+impl Sender {
+    fn new(started_us: u64, most: u64, rate: u32) -> Self {
+        let interval = Duration::from_nanos(1_000_000_000 / u64::from(rate.max(1)));
+        let pace = Pace { interval, due: Duration::ZERO };
+        Self { most, pace, start: Instant::now(), sent: Sent { started_us, ..Sent::default() } }
     }
-}
 
-/// The first page for the totals, and each on which the fate of an unanswered packet stands.
-fn read_ledger(
-    socket: &UdpSocket,
-    flow: u64,
-    observation: &Observation,
-    wait: Duration,
-    errors: &mut Errors,
-) -> Vec<Page> {
-    let answered: BTreeSet<u64> = observation.arrivals.iter().map(|arrival| arrival.seq).collect();
-    let unanswered = (0..observation.sent_us.len() as u64).filter(|seq| !answered.contains(seq));
-    let bases: BTreeSet<u64> = std::iter::once(0).chain(unanswered.map(|seq| seq - seq % PAGE)).collect();
-    let mut pages = Vec::new();
-    for base in bases {
-        match (0..PAGE_TRIES).find_map(|_| ask_page(socket, flow, base, wait / PAGE_TRIES)) {
-            Some(page) => pages.push(page),
-            None => {
-                // the path is down for good; asking for each of the other pages would only take time
-                *errors.entry("the server's ledger cannot be read: no answer".to_owned()).or_default() += 1;
+    fn send(mut self, flows: &[Flow], stop: &AtomicBool, started: impl FnOnce()) -> Sent {
+        self.sent.errors = vec![Errors::new(); flows.len()];
+        let mut started = Some(started);
+        for seq in 0..self.most {
+            if stop.load(Ordering::Acquire) {
                 break;
             }
+            if let Some(early) = self.pace.due.checked_sub(self.start.elapsed()) {
+                thread::sleep(early);
+            }
+            let before = self.start.elapsed();
+            self.sent.skipped += self.pace.sent(before);
+            self.sent.at_us.push(micros(before));
+            for (flow, errors) in flows.iter().zip(&mut self.sent.errors) {
+                if let Some(error) = flow.send(seq) {
+                    *errors.entry(error.to_string()).or_default() += 1;
+                }
+            }
+            let held = self.start.elapsed().saturating_sub(before);
+            if held > HELD {
+                self.sent.held_us.insert(seq, micros(held));
+            }
+            if let Some(started) = started.take() {
+                started();
+            }
         }
+        self.sent
     }
-    pages
 }
 
-fn ask_page(socket: &UdpSocket, flow: u64, base: u64, wait: Duration) -> Option<Page> {
-    let start = Instant::now();
-    // a pending ICMP error makes the first attempt fail
-    let ask = Message::LedgerAsk { base }.encode(flow);
-    socket.send(&ask).or_else(|_| socket.send(&ask)).ok()?;
-    let mut buffer = [0; 2048];
-    loop {
-        let left = wait.checked_sub(start.elapsed()).filter(|left| !left.is_zero())?;
-        socket.set_read_timeout(Some(left)).ok()?;
-        let length = socket.recv(&mut buffer).ok()?;
-        match Message::read(&mut &buffer[..length]) {
-            Ok((Message::LedgerPage(page), nonce)) if nonce == flow && page.base == base => {
-                return Some(page);
-            }
-            _ => {}
-        }
+/// When the next packet is due. What was slept through is not sent later: a burst would overflow queues that no flow of this
+/// rate ever fills.
+#[derive(Debug)]
+struct Pace {
+    interval: Duration,
+    due: Duration,
+}
+
+impl Pace {
+    /// A packet is sent now; says how many would have been due since it was.
+    fn sent(&mut self, now: Duration) -> u64 {
+        let late = now.saturating_sub(self.due).as_nanos() / self.interval.as_nanos().max(1);
+        let skipped = u32::try_from(late).unwrap_or(u32::MAX);
+        self.due += self.interval * skipped.saturating_add(1);
+        u64::from(skipped)
     }
 }
 
@@ -197,7 +217,6 @@ fn micros(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::Target;
 
     #[test]
     fn the_number_of_packets_is_bounded_with_advice() {
@@ -208,5 +227,14 @@ mod tests {
         assert!(packets(&options).unwrap_err().to_string().contains("raise one"));
         options.duration = Duration::from_secs(1 << 20);
         assert!(packets(&options).unwrap_err().to_string().contains("104857600 packets"));
+    }
+
+    #[test]
+    fn what_is_slept_through_is_not_sent_later_and_the_beat_is_kept() {
+        let ms = Duration::from_millis;
+        let mut pace = Pace { interval: ms(1), due: Duration::ZERO };
+        assert_eq!((pace.sent(Duration::from_micros(60)), pace.due), (0, ms(1)));
+        assert_eq!((pace.sent(Duration::from_micros(1900)), pace.due), (0, ms(2)));
+        assert_eq!((pace.sent(Duration::from_micros(300_400)), pace.due), (298, ms(301)));
     }
 }

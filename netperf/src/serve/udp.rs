@@ -9,14 +9,14 @@ use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use nix::cmsg_space;
-use nix::libc::{in_addr, in_pktinfo, in6_pktinfo};
+use nix::libc::{in_addr, in_pktinfo, in6_pktinfo, timespec};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, sendmsg, setsockopt, sockopt,
 };
 use socket2::Socket;
 
 use crate::ledger::Ledgers;
-use crate::wire::{self, Message};
+use crate::wire::{self, Message, ServerTimes};
 
 const LARGEST_DATAGRAM: usize = 1 << 16;
 /// A burst of fragmented datagrams must not be lost in the server's own queue and be blamed on the network.
@@ -34,6 +34,7 @@ pub(super) fn prepare(socket: Socket, address: SocketAddr) -> io::Result<UdpSock
         // without CAP_NET_ADMIN the kernel gives what net.core.rmem_max allows
         socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
     }
+    setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     match address {
         SocketAddr::V4(_) => setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?,
         SocketAddr::V6(_) => setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?,
@@ -45,8 +46,10 @@ pub(super) fn answer(socket: &UdpSocket, mut responder: Responder) {
     let mut buffer = vec![0; LARGEST_DATAGRAM];
     loop {
         match receive(socket, &mut buffer) {
-            Ok((length, source, addressed)) => {
-                if let Some(answer) = responder.answer(&buffer[..length], source) {
+            Ok(Received { length, source, addressed, received_us }) => {
+                let answered_us = wire::clock_us();
+                let times = ServerTimes { received_us: received_us.unwrap_or(answered_us), answered_us };
+                if let Some(answer) = responder.answer(&buffer[..length], source, times) {
                     // an answer that cannot be sent is for the asker the same as one that is lost on the way
                     let _ = reply(socket, &answer, source, addressed);
                 }
@@ -58,22 +61,31 @@ pub(super) fn answer(socket: &UdpSocket, mut responder: Responder) {
     }
 }
 
-fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr, Option<Addressed>)> {
-    let mut control = cmsg_space!(in_pktinfo, in6_pktinfo);
+/// A datagram as it came.
+struct Received {
+    length: usize,
+    source: SocketAddr,
+    addressed: Option<Addressed>,
+    received_us: Option<u64>,
+}
+
+fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Received> {
+    let mut control = cmsg_space!(in_pktinfo, in6_pktinfo, timespec);
     let mut slices = [IoSliceMut::new(buffer)];
     let message =
         recvmsg::<SockaddrStorage>(socket.as_raw_fd(), &mut slices, Some(&mut control), MsgFlags::empty())?;
     let source = message.address.as_ref().and_then(socket_address);
     let source = source.ok_or_else(|| io::Error::other("datagram without a source address"))?;
-    let mut addressed = None;
+    let (mut addressed, mut received_us) = (None, None);
     for control in message.cmsgs()? {
         match control {
             ControlMessageOwned::Ipv4PacketInfo(info) => addressed = Some(Addressed::V4(info)),
             ControlMessageOwned::Ipv6PacketInfo(info) => addressed = Some(Addressed::V6(info)),
+            ControlMessageOwned::ScmTimestampns(time) => received_us = Some(wire::time_us(time)),
             _ => {}
         }
     }
-    Ok((message.bytes, source, addressed))
+    Ok(Received { length: message.bytes, source, addressed, received_us })
 }
 
 fn socket_address(storage: &SockaddrStorage) -> Option<SocketAddr> {
@@ -130,7 +142,7 @@ impl Responder {
     }
 
     /// The answer; `None` to what is not a request, so that two servers can never talk to each other.
-    pub fn answer(&mut self, mut datagram: &[u8], source: SocketAddr) -> Option<Vec<u8>> {
+    pub fn answer(&mut self, mut datagram: &[u8], source: SocketAddr, times: ServerTimes) -> Option<Vec<u8>> {
         let (message, nonce) = Message::read(&mut datagram).ok()?;
         match message {
             Message::Exchange { ask, .. } => {
@@ -139,7 +151,7 @@ impl Responder {
             }
             Message::Echo { seq } => {
                 let stamp = self.ledgers.flow(nonce).record(seq)?;
-                Some(Message::EchoAnswer { seq, epoch: self.epoch, stamp }.encode(nonce))
+                Some(Message::EchoAnswer { seq, epoch: self.epoch, stamp, times }.encode(nonce))
             }
             Message::LedgerAsk { base } => {
                 let page = self.ledgers.flow(nonce).page(base, self.epoch);
@@ -186,7 +198,7 @@ mod tests {
         let mut responder = Responder::new("pod".to_owned(), 1);
         let mut request = Message::Exchange { ask: 60_000, length: 10 }.encode(5);
         request.extend([0; 10]);
-        let answer = responder.answer(&request, source()).unwrap();
+        let answer = responder.answer(&request, source(), ServerTimes::default()).unwrap();
         let mut rest = answer.as_slice();
         let (message, nonce) = Message::read(&mut rest).unwrap();
         assert_eq!((rest.len(), nonce), (10, 5));
@@ -197,10 +209,12 @@ mod tests {
     #[test]
     fn answers_and_noise_are_not_answered() {
         let mut responder = Responder::new("pod".to_owned(), 1);
-        let answer = responder.answer(&Message::Exchange { ask: 0, length: 0 }.encode(5), source()).unwrap();
-        assert_eq!(responder.answer(&answer, source()), None);
+        let answer = responder
+            .answer(&Message::Exchange { ask: 0, length: 0 }.encode(5), source(), ServerTimes::default())
+            .unwrap();
+        assert_eq!(responder.answer(&answer, source(), ServerTimes::default()), None);
         for noise in [&b""[..], b"CLNP", b"GET / HTTP/1.1\r\n\r\n"] {
-            assert_eq!(responder.answer(noise, source()), None);
+            assert_eq!(responder.answer(noise, source(), ServerTimes::default()), None);
         }
     }
 
@@ -208,8 +222,10 @@ mod tests {
     fn the_ledger_of_a_flow_survives_another_source_port() {
         let mut responder = Responder::new("pod".to_owned(), 77);
         let other = SocketAddr::from(([10, 1, 2, 3], 9));
-        responder.answer(&Message::Echo { seq: 3 }.encode(5), source()).unwrap();
-        let page = responder.answer(&Message::LedgerAsk { base: 0 }.encode(5), other).unwrap();
+        responder.answer(&Message::Echo { seq: 3 }.encode(5), source(), ServerTimes::default()).unwrap();
+        let page = responder
+            .answer(&Message::LedgerAsk { base: 0 }.encode(5), other, ServerTimes::default())
+            .unwrap();
         let (Message::LedgerPage(page), 5) = Message::read(&mut page.as_slice()).unwrap() else { panic!() };
         assert_eq!((page.received(3), page.received(2), page.epoch), (Some(true), Some(false), 77));
     }
