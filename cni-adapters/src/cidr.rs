@@ -20,6 +20,11 @@ fn canonical(network: IpNetwork) -> IpNetwork {
     Block::of(network).network()
 }
 
+/// Whether the first network holds all of the second.
+pub(crate) fn contains(outer: &IpNetwork, inner: &IpNetwork) -> bool {
+    Block::of(*outer).contains(&Block::of(*inner))
+}
+
 /// The fewest CIDRs that cover exactly these, IPv4 first, by address.
 pub fn aggregate(networks: impl IntoIterator<Item = IpNetwork>) -> Vec<IpNetwork> {
     let mut blocks: Vec<Block> = networks.into_iter().map(Block::of).collect();

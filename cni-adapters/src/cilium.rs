@@ -2,9 +2,13 @@
 //!
 //! | `ipam` | cluster | node |
 //! |---|---|---|
-//! | `cluster-pool` (default), `cluster-pool-v2beta` | `cluster-pool-ipv4-cidr`, `-ipv6-cidr` | `CiliumNode.spec.ipam.podCIDRs` |
+//! | `cluster-pool` (default), `cluster-pool-v2beta` | `cluster-pool-ipv4-cidr`, `-ipv6-cidr` | CiliumNode |
 //! | `kubernetes` | `Node.spec.podCIDRs` | the same |
-//! | `multi-pool` | `CiliumPodIPPool` | `CiliumNode.spec.ipam.pools.allocated` |
+//! | `multi-pool` | `CiliumPodIPPool` | CiliumNode |
+//!
+//! A CiliumNode holds its CIDRs in `spec.ipam.podCIDRs` or in `spec.ipam.pools.allocated`; both are read whatever the
+//! mode is, because the operator converts the one to the other node by node while a cluster moves to `multi-pool`. A
+//! CIDR that a node holds is the cluster's also where it has been taken out of its pool: its pods keep their addresses.
 
 use std::collections::BTreeMap;
 
@@ -83,8 +87,8 @@ fn cluster_pool(observed: &Observed, config: &Value, mut problems: Vec<Problem>)
             cidrs.take(&format!("data[{key}]"), item);
         }
     }
-    let pod_cidrs = aggregate(cidrs.found());
-    if pod_cidrs.is_empty() {
+    let pooled = cidrs.found();
+    if pooled.is_empty() {
         problems.push(Problem::Missing {
             adapter: "cilium",
             object: format!("CIDR under cluster-pool-ipv4-cidr in ConfigMap {}", field::key(config)),
@@ -92,10 +96,7 @@ fn cluster_pool(observed: &Observed, config: &Value, mut problems: Vec<Problem>)
         });
     }
     let source = format!("ConfigMap {}, {}", field::key(config), keys.join(" and "));
-    let per_node = per_node(observed, &mut problems, |node, cidrs| {
-        cidrs.take_list("spec.ipam.podCIDRs", at(node, "spec.ipam.podCIDRs"));
-    });
-    Facts { adapter: String::new(), pod_cidrs, per_node, source, problems }
+    handed_out(observed, pooled, source, problems)
 }
 
 fn kubernetes(observed: &Observed, mut problems: Vec<Problem>) -> Facts {
@@ -121,27 +122,43 @@ fn multi_pool(observed: &Observed, mut problems: Vec<Problem>) -> Facts {
         });
     }
     let names: Vec<&str> = observed.of(&POOLS).map(name).collect();
-    let per_node = per_node(observed, &mut problems, |node, cidrs| {
+    let source = format!("CiliumPodIPPool {}", names.join(", "));
+    handed_out(observed, found, source, problems)
+}
+
+/// What the operator hands out of `pooled` to each node.
+fn handed_out(
+    observed: &Observed,
+    pooled: Vec<IpNetwork>,
+    source: String,
+    mut problems: Vec<Problem>,
+) -> Facts {
+    let per_node = per_node(observed, &mut problems);
+    if pooled.is_empty() {
+        return Facts { adapter: String::new(), pod_cidrs: Vec::new(), per_node, source, problems };
+    }
+    let pod_cidrs = aggregate(pooled.into_iter().chain(per_node.values().flatten().copied()));
+    Facts { adapter: String::new(), pod_cidrs, per_node, source, problems }
+}
+
+fn per_node(observed: &Observed, problems: &mut Vec<Problem>) -> BTreeMap<String, Vec<IpNetwork>> {
+    problems.extend(unreadable(observed, &CILIUM_NODES));
+    if !observed.any(&CILIUM_NODES) {
+        problems.push(Problem::Missing {
+            adapter: "cilium",
+            object: "CiliumNode".to_owned(),
+            remedy: "Cilium's agents make one for each node; let this controller read them",
+        });
+    }
+    let mut per_node = BTreeMap::new();
+    for node in observed.of(&CILIUM_NODES) {
+        let mut cidrs = Cidrs::of("CiliumNode", node, problems);
+        cidrs.take_list("spec.ipam.podCIDRs", at(node, "spec.ipam.podCIDRs"));
         let pools = at(node, "spec.ipam.pools.allocated").and_then(Value::as_array);
         for (index, pool) in pools.into_iter().flatten().enumerate() {
             let field = format!("spec.ipam.pools.allocated[{index}].cidrs");
             cidrs.take_list(&field, pool.get("cidrs"));
         }
-    });
-    let source = format!("CiliumPodIPPool {}", names.join(", "));
-    Facts { adapter: String::new(), pod_cidrs: aggregate(found), per_node, source, problems }
-}
-
-fn per_node(
-    observed: &Observed,
-    problems: &mut Vec<Problem>,
-    take: impl Fn(&Value, &mut Cidrs<'_>),
-) -> BTreeMap<String, Vec<IpNetwork>> {
-    problems.extend(unreadable(observed, &CILIUM_NODES));
-    let mut per_node = BTreeMap::new();
-    for node in observed.of(&CILIUM_NODES) {
-        let mut cidrs = Cidrs::of("CiliumNode", node, problems);
-        take(node, &mut cidrs);
         let found = cidrs.found();
         if !found.is_empty() {
             per_node.insert(name(node).to_owned(), aggregate(found));

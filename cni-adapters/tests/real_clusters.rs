@@ -204,7 +204,7 @@ fn a_broken_value_costs_no_other_fact() {
             "/spec/cidr",
             json!("fd85::/129"),
             r#"IPPool default-ipv6-ippool: spec.cidr is "fd85::/129", which is not a CIDR such as 10.244.0.0/16 or fd00:10:244::/56; correct it"#,
-            vec!["10.233.64.0/18"],
+            vec!["10.233.64.0/18", "fd85:ee78:d8a6:8607::1:3440/122"],
         ),
         (
             "calico-v3.26-manifest.yaml",
@@ -244,7 +244,7 @@ fn a_broken_value_costs_no_other_fact() {
             "/spec/ipv6/cidrs/0",
             json!(null),
             r#"CiliumPodIPPool mars: spec.ipv6.cidrs[0] is "null", which is not a CIDR such as 10.244.0.0/16 or fd00:10:244::/56; correct it"#,
-            vec!["10.10.0.0/16", "10.20.0.0/16"],
+            vec!["10.10.0.0/16", "10.20.0.0/16", "fd00:20::/112"],
         ),
         (
             "flannel-v0.26-dual-stack.yaml",
@@ -432,7 +432,7 @@ fn service_cidrs_come_from_the_api_servers_command_line() {
 fn nodes_alone_are_required() {
     let required: Vec<_> =
         watches().into_iter().filter(|watch| !watch.optional).map(|watch| watch.kind).collect();
-    assert_eq!(required, ["ConfigMap", "ConfigMap", "ConfigMap", "Node"]);
+    assert_eq!(required, ["ConfigMap", "ConfigMap", "ConfigMap", "ConfigMap", "Node"]);
     assert_eq!(NODES.to_string(), "nodes");
 }
 
