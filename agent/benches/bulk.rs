@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use agent::{RealKernel, Report, Spec};
+use agent::{Known, RealKernel, Report, Spec};
 use api::NodeConfigSpec;
 use api::node_config::{Arp, Device, Fdb, Firewall, Route};
 use nix::sched::{CloneFlags, unshare};
@@ -77,7 +77,7 @@ fn in_namespace(round: u32) -> Vec<Row> {
 fn pass(kernel: &mut RealKernel, config: &NodeConfigSpec) -> (Report, Duration) {
     let start = Instant::now();
     // Validation, two readings of the kernel and two comparisons are part of it.
-    let report = agent::pass(kernel, &Spec::validate(config), &[]).unwrap();
+    let report = agent::pass(kernel, &Spec::validate(config), &Known::default()).unwrap();
     (report, start.elapsed())
 }
 

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::{KernelError, Report, Spec};
+use agent_core::{Authority, KernelError, Known, Reading, Report, Spec};
 use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::contention::{Contention, Woken};
 use crate::events::{Urgency, Wake};
-use crate::worker::{Passed, Worker};
+use crate::worker::{Order, Passed, Worker};
 
 /// Between two repairs of what somebody else rewrites again and again.
 const TRUCE: Duration = Duration::from_secs(10);
@@ -146,7 +146,9 @@ impl Keeper {
             Goal::Unknown => return None,
             Goal::Present { spec, generation } => {
                 let underlay = self.underlay.borrow().clone();
-                (self.worker.pass(spec, underlay).await, generation, false)
+                let known = Known { underlay, ..Known::default() };
+                let order = Order { spec, known, reading: Reading::Whole, authority: Authority::Full };
+                (self.worker.pass(order).await, generation, false)
             }
             Goal::Gone => (self.worker.cleanup().await, None, true),
         };

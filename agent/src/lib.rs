@@ -16,7 +16,7 @@ mod run;
 mod status;
 mod worker;
 
-pub use agent_core::{Difference, Report, Spec, cleanup, pass};
+pub use agent_core::{Difference, Known, Report, Spec, cleanup, pass};
 pub use input::FINALIZER;
 pub use kernel::RealKernel;
 pub use publish::FIELD_MANAGER;

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::process::ExitCode;
 
 use agent::command::{Arguments, Command};
-use agent::{RealKernel, Report, RunError, Spec};
+use agent::{Known, RealKernel, Report, RunError, Spec};
 use anyhow::Context;
 use api::NodeId;
 use clap::Parser;
@@ -36,7 +36,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         if arguments.watch {
             return until_signal(|| async move { Ok(agent::watch_file(&config).await) });
         }
-        let report = agent::pass(&mut open()?, &Spec::validate(&config), &[])?;
+        let report = agent::pass(&mut open()?, &Spec::validate(&config), &Known::default())?;
         return Ok(say(&report, "changed"));
     }
     let node =

@@ -109,7 +109,12 @@ mod tests {
     }
 
     fn differing(count: usize) -> Report {
-        let one = |n: usize| Difference { object: format!("route {n}"), problem: "cannot add".to_owned() };
+        let one = |n: usize| Difference {
+            kind: agent_core::Kind::Route,
+            object: format!("route {n}"),
+            problem: "cannot add".to_owned(),
+            cause: agent_core::Cause::Failed,
+        };
         Report { desired: 100, differing: (0..count).map(one).collect(), ..Report::default() }
     }
 

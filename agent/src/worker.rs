@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use agent_core::{Host, KernelError, Report, Spec};
+use agent_core::{Authority, Host, KernelError, Known, Pass, Reading, Report, Spec};
 use tokio::sync::oneshot;
 
 use crate::RealKernel;
@@ -26,10 +26,19 @@ pub(crate) struct Facts {
     pub(crate) capabilities: BTreeSet<String>,
 }
 
+/// A pass to make.
+#[derive(Clone, Debug)]
+pub(crate) struct Order {
+    pub(crate) spec: Arc<Spec>,
+    pub(crate) known: Known,
+    pub(crate) reading: Reading,
+    pub(crate) authority: Authority,
+}
+
 type Answer<T> = oneshot::Sender<Result<T, KernelError>>;
 
 enum Job {
-    Pass(Arc<Spec>, Vec<IpAddr>, Answer<Passed>),
+    Pass(Order, Answer<Passed>),
     Cleanup(Answer<Passed>),
     Facts(Option<IpAddr>, Answer<Facts>),
 }
@@ -68,8 +77,8 @@ impl Worker {
         self.port
     }
 
-    pub(crate) async fn pass(&self, spec: Arc<Spec>, underlay: Vec<IpAddr>) -> Result<Passed, KernelError> {
-        self.ask(|answer| Job::Pass(spec, underlay, answer)).await
+    pub(crate) async fn pass(&self, order: Order) -> Result<Passed, KernelError> {
+        self.ask(|answer| Job::Pass(order, answer)).await
     }
 
     pub(crate) async fn cleanup(&self) -> Result<Passed, KernelError> {
@@ -91,8 +100,8 @@ impl Worker {
 /// Who asked may have gone meanwhile; what was done is done.
 fn do_job(kernel: &mut RealKernel, job: Job) {
     match job {
-        Job::Pass(spec, underlay, answer) => {
-            let report = agent_core::pass(kernel, &spec, &underlay);
+        Job::Pass(Order { spec, known, reading, authority }, answer) => {
+            let report = Pass { spec: &spec, known: &known, reading, authority }.run(kernel);
             let _ = answer.send(report.map(|report| Passed { report, devices: kernel.devices() }));
         }
         Job::Cleanup(answer) => {

@@ -9,7 +9,7 @@ use ipnetwork::IpNetwork;
 
 use crate::actual::{Actual, Host, HostLink, HostRoute, Owner};
 use crate::firewall::{self, DesiredFirewall, Tunnel};
-use crate::model::{Device, INBOUND_TABLE, Nexthop, Route, RouteKey, Rule, Setting, Sysctl, TABLE};
+use crate::model::{Device, INBOUND_TABLE, Kind, Nexthop, Route, RouteKey, Rule, Setting, Sysctl, TABLE};
 use crate::nexthops::{self, Ways};
 use crate::refusal::{Protected, Refused};
 use crate::spec::{DeviceSpec, FirewallSpec, RouteSpec, Spec};
@@ -41,22 +41,30 @@ pub struct Desired {
     pub refused: Vec<Refused>,
 }
 
+/// What is known of this host, and not by looking at its kernel.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The addresses that peers send to: an interface may have several.
+    pub underlay: Vec<IpAddr>,
+    /// The addresses of this cluster's API server.
+    pub api_servers: BTreeSet<IpAddr>,
+}
+
 impl Desired {
-    /// Meets a NodeConfig with the host. `underlay` are the addresses that peers send to, where they are known:
-    /// an interface may have several.
-    pub fn resolve(spec: &Spec, actual: &Actual, underlay: &[IpAddr]) -> Self {
+    /// Meets a NodeConfig with the host.
+    pub fn resolve(spec: &Spec, actual: &Actual, known: &Known) -> Self {
         let mut desired = Desired::default();
         for (vtep, device) in &spec.devices {
-            match device_on_host(*vtep, device, actual, underlay) {
+            match device_on_host(*vtep, device, actual, &known.underlay) {
                 Ok((device, warning)) => {
                     desired.devices.insert(*vtep, device);
                     desired.refused.extend(warning);
                 }
-                Err(reason) => desired.refuse(format!("device {}", vtep.name()), reason),
+                Err(reason) => desired.refuse(Kind::Device, format!("device {}", vtep.name()), reason),
             }
         }
         desired.take_entries_of_devices(spec);
-        desired.settle_routes(spec, actual);
+        desired.settle_routes(spec, actual, known);
         desired.settle_rules(spec);
         desired.settle_firewall(spec);
         desired
@@ -64,15 +72,23 @@ impl Desired {
 
     /// How many kernel objects.
     pub fn len(&self) -> usize {
-        self.devices.len()
-            + self.sysctls.len()
-            + self.addresses.len()
-            + self.neighbours.len()
-            + self.fdb.len()
-            + usize::from(self.firewall.is_some())
-            + self.nexthops.len()
-            + self.routes.len()
-            + self.rules.len()
+        Kind::ALL.into_iter().map(|kind| self.count(kind)).sum()
+    }
+
+    /// How many kernel objects of a kind. Accepts in the chains of others depend on what stands there.
+    pub fn count(&self, kind: Kind) -> usize {
+        match kind {
+            Kind::Device => self.devices.len(),
+            Kind::Sysctl => self.sysctls.len(),
+            Kind::Address => self.addresses.len(),
+            Kind::Fdb => self.fdb.len(),
+            Kind::Neighbour => self.neighbours.len(),
+            Kind::Firewall => usize::from(self.firewall.is_some()),
+            Kind::Accept => 0,
+            Kind::Nexthop => self.nexthops.len(),
+            Kind::Route => self.routes.len(),
+            Kind::Rule => self.rules.len(),
+        }
     }
 
     /// Whether it asks for nothing at all.
@@ -80,8 +96,8 @@ impl Desired {
         self.len() == 0
     }
 
-    fn refuse(&mut self, object: String, reason: String) {
-        self.refused.push(Refused { object, reason });
+    fn refuse(&mut self, kind: Kind, object: String, reason: String) {
+        self.refused.push(Refused { kind, object, reason });
     }
 
     /// What hangs on a device. A device that cannot be has its one reason; its entries need none of their own.
@@ -109,17 +125,17 @@ impl Desired {
         }
     }
 
-    fn settle_routes(&mut self, spec: &Spec, actual: &Actual) {
+    fn settle_routes(&mut self, spec: &Spec, actual: &Actual, known: &Known) {
         let locals = self.devices.values().map(|device| device.local);
         let endpoints = spec.fdb.values().copied().chain(locals).collect();
-        let protected = Protected::new(&actual.host, endpoints);
+        let protected = Protected::new(&actual.host, endpoints, &known.api_servers);
         let mut wanted: BTreeMap<RouteKey, &RouteSpec> = BTreeMap::new();
         let devices: BTreeSet<Vtep> = self.devices.keys().copied().collect();
         for (table, routes) in [(TABLE, &spec.routes), (INBOUND_TABLE, &spec.inbound)] {
             for (cidr, route) in routes.iter().filter(|(_, route)| devices.contains(&route.device)) {
                 // The inbound table sees nothing but what came in by a bridge device: it shadows nothing.
                 match protected.objection(*cidr).filter(|_| table == TABLE) {
-                    Some(reason) => self.refuse(format!("route {cidr}"), reason),
+                    Some(reason) => self.refuse(Kind::Route, format!("route {cidr}"), reason),
                     None => {
                         wanted.insert(RouteKey::route(table, *cidr, route.mtu), route);
                         let part_of = protected.part_of(*cidr).filter(|_| table == TABLE);
@@ -134,7 +150,7 @@ impl Desired {
             match protected.objection(*cidr) {
                 // The route to it is refused already, for the same reason.
                 Some(_) if spec.routes.contains_key(cidr) => {}
-                Some(reason) => self.refuse(format!("unreachable {cidr}"), reason),
+                Some(reason) => self.refuse(Kind::Route, format!("unreachable {cidr}"), reason),
                 None => drop(self.routes.insert(RouteKey::unreachable(*cidr), Route::Unreachable)),
             }
         }
@@ -213,11 +229,14 @@ fn device_on_host(
         // A hiccup of the underlay is no reason to tear a tunnel down.
         let kept = present.and_then(|device| kept_as_it_is(spec, device));
         let object = format!("device {}", vtep.name());
-        return kept.map(|device| (device, Some(Refused { object, reason: reason.clone() }))).ok_or(reason);
+        return kept
+            .map(|device| (device, Some(Refused { kind: Kind::Device, object, reason: reason.clone() })))
+            .ok_or(reason);
     };
     let largest = link.mtu.saturating_sub(vtep.overhead());
     let mtu = spec.mtu.unwrap_or(largest).min(largest);
     let too_large = spec.mtu.filter(|wanted| *wanted > largest).map(|wanted| Refused {
+        kind: Kind::Device,
         object: format!("device {}", vtep.name()),
         reason: format!(
             "mtu {wanted} is more than {} carries ({} less {}); {largest} is set",

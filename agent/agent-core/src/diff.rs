@@ -1,5 +1,7 @@
 //! What must be done to make one equal to the other. Nothing is applied here.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{Mac, Vtep};
@@ -7,7 +9,7 @@ use api::{Mac, Vtep};
 use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
 use crate::desired::Desired;
 use crate::firewall::Accept;
-use crate::model::{Device, Nexthop};
+use crate::model::{Device, Nexthop, Route, RouteKey};
 use crate::spec::List;
 use crate::step::{ChangeSet, DeviceChange, Stage, Step};
 
@@ -15,12 +17,12 @@ use crate::step::{ChangeSet, DeviceChange, Stage, Step};
 pub fn diff(desired: &Desired, actual: &Actual, doubtful: &BTreeSet<List>) -> ChangeSet {
     let mut changes = ChangeSet::default();
     // What is left once devices are made anew and MACs are changed: the kernel takes along what hangs on them.
-    let mut left = actual.clone();
+    let mut left = Cow::Borrowed(actual);
     devices(desired, &mut left, &mut changes);
     sysctls(desired, &left, &mut changes);
     addresses(desired, &left, &mut changes);
-    neighbours(desired, &left, &mut changes);
     fdb(desired, &left, &mut changes);
+    neighbours(desired, &left, &mut changes);
     firewall(desired, &left, &mut changes);
     nexthops(desired, &left, &mut changes);
     routes(desired, &left, &mut changes);
@@ -54,20 +56,21 @@ fn deletions(list: List) -> &'static [Stage] {
     }
 }
 
-fn devices(desired: &Desired, left: &mut Actual, changes: &mut ChangeSet) {
+fn devices(desired: &Desired, left: &mut Cow<'_, Actual>, changes: &mut ChangeSet) {
     for (vtep, device) in &desired.devices {
         let Some(present) = left.devices.get(vtep) else {
             changes.push(Stage::Devices, Step::CreateDevice(*vtep, device.clone()));
             continue;
         };
+        let change = in_place(device, present);
         if !same_tunnel(device, present) {
             changes.push(Stage::ClearDevices, Step::ClearDevice(*vtep));
             changes.push(Stage::Devices, Step::CreateDevice(*vtep, device.clone()));
-            left.lose_device(*vtep);
-        } else if let Some(change) = in_place(device, present) {
+            left.to_mut().lose_device(*vtep);
+        } else if let Some(change) = change {
             changes.push(Stage::Devices, Step::ChangeDevice(*vtep, change));
             if change.mac.is_some() {
-                left.lose_neighbours(*vtep);
+                left.to_mut().lose_neighbours(*vtep);
             }
         }
     }
@@ -219,17 +222,30 @@ fn is_group(nexthop: &Nexthop) -> bool {
     matches!(nexthop, Nexthop::Group { .. })
 }
 
+/// In an order in which no packet meets a route that is not for it yet: the more specific ones come first and go
+/// last, and what is unreachable comes after what leads there.
 fn routes(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
+    let mut writes = Vec::new();
     for (key, route) in &desired.routes {
         match left.routes.get(key) {
-            None => changes.push(Stage::Routes, Step::AddRoute(*key, route.clone())),
+            None => writes.push((key, Step::AddRoute(*key, route.clone()))),
             Some(present) if present.as_ref() != Some(route) => {
-                changes.push(Stage::Routes, Step::ReplaceRoute(*key, route.clone()));
+                writes.push((key, Step::ReplaceRoute(*key, route.clone())));
             }
             Some(_) => {}
         }
     }
-    for key in left.routes.keys().filter(|key| !desired.routes.contains_key(key)) {
+    let leads_nowhere = |step: &Step| {
+        matches!(step, Step::AddRoute(_, Route::Unreachable) | Step::ReplaceRoute(_, Route::Unreachable))
+    };
+    writes.sort_by_key(|(key, step)| (leads_nowhere(step), Reverse(key.destination.prefix())));
+    for (_, step) in writes {
+        changes.push(Stage::Routes, step);
+    }
+    let mut deletions: Vec<&RouteKey> =
+        left.routes.keys().filter(|key| !desired.routes.contains_key(key)).collect();
+    deletions.sort_by_key(|key| key.destination.prefix());
+    for key in deletions {
         changes.push(Stage::DeleteRoutes, Step::DeleteRoute(*key));
     }
 }

@@ -6,7 +6,7 @@ use api::Vtep;
 
 use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
 use crate::firewall::Accept;
-use crate::kernel::{Kernel, KernelError, Refusal};
+use crate::kernel::{Kernel, KernelError, Reading, Refusal};
 use crate::model::{Device, Nexthop, Resilience, Route, RouteKey, Sysctl};
 use crate::step::{Stage, Step};
 
@@ -26,6 +26,16 @@ pub struct FakeKernel {
     pub refuses: BTreeMap<String, Refusal>,
     /// Whether reading fails.
     pub unreadable: bool,
+    /// Which reading fails, counted from one.
+    pub unreadable_at: Option<usize>,
+    /// How often it was read.
+    pub readings: usize,
+    /// Steps, by their place in the log, that it refuses.
+    pub fails_at: BTreeMap<usize, Refusal>,
+    /// The device that is gone when a stage begins.
+    pub vanishes_at: Option<(Stage, Vtep)>,
+    /// What it held after each step, where somebody wants to know.
+    pub watch: Option<Vec<Actual>>,
     /// The stage in which the conversation breaks off.
     pub breaks_at: Option<Stage>,
     next_index: u32,
@@ -265,19 +275,38 @@ impl FakeKernel {
 }
 
 impl Kernel for FakeKernel {
-    fn read(&mut self) -> Result<Actual, KernelError> {
-        if self.unreadable {
+    fn read(&mut self, _: Reading) -> Result<(), KernelError> {
+        self.readings += 1;
+        if self.unreadable || self.unreadable_at == Some(self.readings) {
             return Err(KernelError::Read { what: "devices", reason: "told to fail".to_owned() });
         }
-        Ok(self.state.clone())
+        Ok(())
+    }
+
+    fn actual(&self) -> &Actual {
+        &self.state
     }
 
     fn apply(&mut self, stage: Stage, steps: &[Step]) -> Result<Vec<Result<(), Refusal>>, KernelError> {
         if self.breaks_at == Some(stage) {
             return Err(KernelError::Write { stage, reason: "told to break off".to_owned() });
         }
-        self.log.extend(steps.iter().map(|step| (stage, step.clone())));
-        Ok(steps.iter().map(|step| self.step(step)).collect())
+        if let Some((_, vtep)) = self.vanishes_at.take_if(|(at, _)| *at == stage) {
+            self.state.lose_device(vtep);
+        }
+        let mut answers = Vec::with_capacity(steps.len());
+        for step in steps {
+            let place = self.log.len();
+            self.log.push((stage, step.clone()));
+            answers.push(match self.fails_at.get(&place) {
+                Some(refusal) => Err(refusal.clone()),
+                None => self.step(step),
+            });
+            if let Some(watch) = &mut self.watch {
+                watch.push(self.state.clone());
+            }
+        }
+        Ok(answers)
     }
 }
 

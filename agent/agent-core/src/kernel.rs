@@ -5,10 +5,23 @@ use std::fmt;
 use crate::actual::Actual;
 use crate::step::{Stage, Step};
 
+/// How to read a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reading {
+    /// Everything, anew.
+    Whole,
+    /// What the last reading found, brought up to date by what the kernel itself told since. A kernel that did not tell
+    /// everything is read as a whole.
+    Current,
+}
+
 /// A kernel that can be read and changed.
 pub trait Kernel {
     /// Reads everything that decisions depend on. What cannot be read is an error, never an empty answer.
-    fn read(&mut self) -> Result<Actual, KernelError>;
+    fn read(&mut self, how: Reading) -> Result<(), KernelError>;
+
+    /// What the last reading found, and what the kernel told of the steps since.
+    fn actual(&self) -> &Actual;
 
     /// Does the steps of one stage in their order, with an answer for each. A refused step stops nothing.
     fn apply(&mut self, stage: Stage, steps: &[Step]) -> Result<Vec<Result<(), Refusal>>, KernelError>;

@@ -12,11 +12,14 @@ mod actual;
 mod desired;
 mod diff;
 pub mod firewall;
+mod hold;
 mod kernel;
 mod model;
 mod nexthops;
 mod pass;
 mod refusal;
+mod report;
+mod restore;
 pub mod spec;
 mod step;
 
@@ -24,14 +27,15 @@ mod step;
 pub mod fake;
 
 pub use actual::{Actual, ActualDevice, ActualNexthop, Host, HostAddress, HostLink, HostRoute, Owner};
-pub use desired::Desired;
+pub use desired::{Desired, Known};
 pub use diff::diff;
-pub use kernel::{Kernel, KernelError, Refusal};
+pub use kernel::{Kernel, KernelError, Reading, Refusal};
 pub use model::{
-    ALIAS, Device, INBOUND_TABLE, NEXTHOP_IDS, Nexthop, PROTOCOL, ROUTE_METRIC, Resilience, Route, RouteKey,
-    Rule, Setting, Sysctl, TABLE, UNREACHABLE_METRIC,
+    ALIAS, Device, INBOUND_TABLE, Kind, NEXTHOP_IDS, Nexthop, PROTOCOL, ROUTE_METRIC, Resilience, Route,
+    RouteKey, Rule, Setting, Sysctl, TABLE, UNREACHABLE_METRIC,
 };
-pub use pass::{Difference, Report, cleanup, pass};
+pub use pass::{Authority, Pass, cleanup, inspect, pass};
 pub use refusal::Refused;
+pub use report::{Cause, Counts, Difference, Report};
 pub use spec::{InvalidEntry, Spec};
 pub use step::{ChangeSet, Stage, Step};

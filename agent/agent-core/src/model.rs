@@ -23,6 +23,63 @@ pub const UNREACHABLE_METRIC: u32 = 1 << 20;
 /// The ids that our nexthop objects take.
 pub const NEXTHOP_IDS: RangeInclusive<u32> = 193_000_000..=193_999_999;
 
+/// What sorts of kernel objects there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// VXLAN devices.
+    Device,
+    /// Settings of devices.
+    Sysctl,
+    /// Addresses of devices.
+    Address,
+    /// FDB entries.
+    Fdb,
+    /// Neighbours.
+    Neighbour,
+    /// Our nftables table.
+    Firewall,
+    /// Accepts in the chains of others.
+    Accept,
+    /// Nexthop objects and groups.
+    Nexthop,
+    /// Routes.
+    Route,
+    /// Rules.
+    Rule,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they are programmed.
+    pub const ALL: [Kind; 10] = [
+        Kind::Device,
+        Kind::Sysctl,
+        Kind::Address,
+        Kind::Fdb,
+        Kind::Neighbour,
+        Kind::Firewall,
+        Kind::Accept,
+        Kind::Nexthop,
+        Kind::Route,
+        Kind::Rule,
+    ];
+
+    /// A short word for it, for labels and tables.
+    pub fn word(self) -> &'static str {
+        match self {
+            Kind::Device => "device",
+            Kind::Sysctl => "sysctl",
+            Kind::Address => "address",
+            Kind::Fdb => "fdb",
+            Kind::Neighbour => "neighbour",
+            Kind::Firewall => "firewall",
+            Kind::Accept => "accept",
+            Kind::Nexthop => "nexthop",
+            Kind::Route => "route",
+            Kind::Rule => "rule",
+        }
+    }
+}
+
 /// A VXLAN device of ours.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Device {

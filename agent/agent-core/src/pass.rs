@@ -1,15 +1,11 @@
 //! One pass: read, resolve, compare, apply stage by stage, read again, report.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::IpAddr;
-
-use api::Family;
-
-use crate::actual::{Actual, Host};
-use crate::desired::Desired;
-use crate::diff::{by_object, diff};
-use crate::kernel::{EXISTS, Kernel, KernelError, Refusal};
+use crate::desired::{Desired, Known};
+use crate::diff::diff;
+use crate::hold::Held;
+use crate::kernel::{Kernel, KernelError, Reading, Refusal};
+use crate::report::{Found, Outcome, Report};
+use crate::restore::only_additions;
 use crate::spec::Spec;
 use crate::step::{ChangeSet, Stage, Step};
 
@@ -20,224 +16,160 @@ const MOST_ROUNDS: usize = 2;
 /// How many of the objects that were written are named.
 const MOST_NAMED: usize = 16;
 
-/// What a pass found when it read the kernel for the last time.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Report {
-    /// How many kernel objects the NodeConfig asks for, those that cannot be included.
-    pub desired: usize,
-    /// How many steps were done.
-    pub changed: usize,
-    /// The first of the objects that were written.
-    pub written: Vec<String>,
-    /// Everything that is not as the NodeConfig says.
-    pub differing: Vec<Difference>,
-    /// What an operator should know although everything is as the NodeConfig says.
-    pub notices: Vec<String>,
-    /// Fields that are accepted and never acted upon.
-    pub unsupported: Vec<String>,
+/// How much a NodeConfig may decide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Authority {
+    /// The kernel becomes equal to it.
+    Full,
+    /// What it asks for and is not there is added; what is there is neither changed nor taken away. Who does not know
+    /// whether a NodeConfig is the latest one says this.
+    Additions,
 }
 
-/// Something that is not as the NodeConfig says.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Difference {
-    /// The object.
-    pub object: String,
-    /// The operation that failed and the answer, or what stands against it.
-    pub problem: String,
+/// What a pass is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass<'a> {
+    /// The NodeConfig.
+    pub spec: &'a Spec,
+    /// What is known of this host from elsewhere.
+    pub known: &'a Known,
+    /// How to begin. What was written is always looked at again.
+    pub reading: Reading,
+    /// How much the NodeConfig may decide.
+    pub authority: Authority,
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.object, self.problem)
-    }
-}
-
-impl Report {
-    /// Whether the kernel equals the NodeConfig.
-    pub fn is_applied(&self) -> bool {
-        self.differing.is_empty()
-    }
-}
-
-/// Makes a kernel equal to a NodeConfig, as far as it lets itself. `underlay` as in [`Desired::resolve`].
-pub fn pass(kernel: &mut impl Kernel, spec: &Spec, underlay: &[IpAddr]) -> Result<Report, KernelError> {
-    reconcile(kernel, spec, |actual| Desired::resolve(spec, actual, underlay))
+/// Makes a kernel equal to a NodeConfig, as far as it lets itself.
+pub fn pass(kernel: &mut impl Kernel, spec: &Spec, known: &Known) -> Result<Report, KernelError> {
+    Pass { spec, known, reading: Reading::Whole, authority: Authority::Full }.run(kernel)
 }
 
 /// Removes everything of ours, and nothing else.
 pub fn cleanup(kernel: &mut impl Kernel) -> Result<Report, KernelError> {
-    reconcile(kernel, &Spec::default(), |_| Desired::default())
-}
-
-fn reconcile(
-    kernel: &mut impl Kernel,
-    spec: &Spec,
-    resolve: impl Fn(&Actual) -> Desired,
-) -> Result<Report, KernelError> {
-    let doubtful = spec.doubtful();
-    let mut actual = kernel.read()?;
-    let mut desired = resolve(&actual);
-    let mut changes = diff(&desired, &actual, &doubtful);
-    let mut outcome = Outcome::default();
-    for _ in 0..MOST_ROUNDS {
-        if changes.is_empty() {
-            break;
-        }
-        let made_room = changes.stages().any(|(stage, _)| stage.deletes());
-        outcome.take(apply(kernel, &changes)?);
-        actual = kernel.read()?;
-        desired = resolve(&actual);
-        changes = diff(&desired, &actual, &doubtful);
-        if !made_room {
-            break;
-        }
+    Pass {
+        spec: &Spec::default(),
+        known: &Known::default(),
+        reading: Reading::Whole,
+        authority: Authority::Full,
     }
-    Ok(report(spec, &desired, &actual, &changes, outcome))
+    .run(kernel)
 }
 
-#[derive(Debug, Default)]
-struct Outcome {
-    done: usize,
-    written: Vec<String>,
-    refusals: BTreeMap<String, (&'static str, Refusal)>,
+/// Compares a kernel with a NodeConfig and writes nothing.
+pub fn inspect(kernel: &mut impl Kernel, spec: &Spec, known: &Known) -> Result<Report, KernelError> {
+    let pass = Pass { spec, known, reading: Reading::Whole, authority: Authority::Full };
+    let view = pass.look(kernel, Reading::Whole)?;
+    let outcome = Outcome { untried: true, ..Outcome::default() };
+    Ok(pass.report(&view, kernel, outcome))
+}
+
+/// What one reading led to.
+struct View {
+    desired: Desired,
+    changes: ChangeSet,
+    withheld: usize,
+}
+
+impl Pass<'_> {
+    /// Runs it.
+    pub fn run(&self, kernel: &mut impl Kernel) -> Result<Report, KernelError> {
+        let mut view = self.look(kernel, self.reading)?;
+        let mut outcome = Outcome::default();
+        for _ in 0..MOST_ROUNDS {
+            if view.changes.is_empty() {
+                break;
+            }
+            let made_room = view.changes.stages().any(|(stage, _)| stage.deletes());
+            outcome.take(apply(kernel, &view.changes));
+            view = self.look(kernel, Reading::Current)?;
+            if !view.changes.is_empty() {
+                // Before anything is said to differ, it is looked at itself.
+                view = self.look(kernel, Reading::Whole)?;
+            }
+            if !made_room {
+                break;
+            }
+        }
+        Ok(self.report(&view, kernel, outcome))
+    }
+
+    fn look(&self, kernel: &mut impl Kernel, reading: Reading) -> Result<View, KernelError> {
+        kernel.read(reading)?;
+        let actual = kernel.actual();
+        let desired = Desired::resolve(self.spec, actual, self.known);
+        let mut changes = diff(&desired, actual, &self.spec.doubtful());
+        let withheld = match self.authority {
+            Authority::Full => 0,
+            Authority::Additions => only_additions(&mut changes, actual),
+        };
+        Ok(View { desired, changes, withheld })
+    }
+
+    fn report(&self, view: &View, kernel: &impl Kernel, outcome: Outcome) -> Report {
+        let found = Found {
+            spec: self.spec,
+            desired: &view.desired,
+            actual: kernel.actual(),
+            remaining: &view.changes,
+            withheld: view.withheld,
+        };
+        found.report(outcome)
+    }
 }
 
 impl Outcome {
     /// What is refused in the last round counts.
     fn take(&mut self, next: Outcome) {
-        self.done += next.done;
+        for (kind, count) in next.done {
+            *self.done.entry(kind).or_default() += count;
+        }
         let room = MOST_NAMED.saturating_sub(self.written.len());
         self.written.extend(next.written.into_iter().take(room));
         self.refusals = next.refusals;
     }
-}
 
-/// Every step is tried, whatever became of the ones before it; the second reading says what came of it.
-fn apply(kernel: &mut impl Kernel, changes: &ChangeSet) -> Result<Outcome, KernelError> {
-    let mut outcome = Outcome::default();
-    for (stage, steps) in changes.stages() {
-        let answers = kernel.apply(stage, steps)?;
-        if answers.len() != steps.len() {
-            let reason = format!("{} answers to {} steps", answers.len(), steps.len());
-            return Err(KernelError::Write { stage, reason });
-        }
-        for (step, answer) in steps.iter().zip(answers) {
-            match answer {
-                Ok(()) => {
-                    outcome.done += 1;
-                    if outcome.written.len() < MOST_NAMED {
-                        outcome.written.push(step.object());
-                    }
+    fn note(&mut self, step: &Step, answer: Result<(), Refusal>, held: &mut Held) {
+        match answer {
+            Ok(()) => {
+                *self.done.entry(step.kind()).or_default() += 1;
+                if self.written.len() < MOST_NAMED {
+                    self.written.push(step.object());
                 }
+            }
+            Err(refusal) => {
+                held.note(step);
                 // The first refusal is the cause, later ones of the same object follow from it.
-                Err(refusal) => {
-                    outcome.refusals.entry(step.object()).or_insert((step.operation(), refusal));
-                }
+                self.refusals.entry(step.object()).or_insert((step.operation(), refusal));
             }
         }
     }
-    Ok(outcome)
 }
 
-fn report(spec: &Spec, desired: &Desired, actual: &Actual, changes: &ChangeSet, outcome: Outcome) -> Report {
-    let mut differing: Vec<Difference> = Vec::new();
-    for entry in &spec.invalid {
-        let problem = format!("{} {:?}: {}", entry.field, entry.value, entry.expected);
-        differing.push(Difference { object: entry.object.clone(), problem });
-    }
-    for refused in &desired.refused {
-        differing.push(Difference { object: refused.object.clone(), problem: refused.reason.clone() });
-    }
-    // Where a NodeConfig asks for nothing of it, what cannot be there needs no reading.
-    if desired.firewall.is_some() || !actual.firewall.absent {
-        differing.extend(
-            actual
-                .firewall
-                .unreadable
-                .iter()
-                .map(|problem| Difference { object: "firewall".to_owned(), problem: problem.clone() }),
-        );
-    }
-    let remaining = by_object(changes);
-    for step in changes.steps() {
-        let object = step.object();
-        // One line for each object, though it may take two steps to make it anew.
-        if remaining.get(&object).is_some_and(|last| !std::ptr::eq(*last, step)) {
+/// Every step is tried, whatever became of those that it does not rely on; the next reading says what came of it.
+fn apply(kernel: &mut impl Kernel, changes: &ChangeSet) -> Outcome {
+    let mut outcome = Outcome::default();
+    let mut held = Held::default();
+    for (stage, steps) in changes.stages() {
+        let (steps, waiting) = held.part(stage, steps, kernel.actual());
+        for (step, reason) in waiting {
+            outcome.note(step, Err(Refusal::without_errno(reason)), &mut held);
+        }
+        if steps.is_empty() {
             continue;
         }
-        let problem = match outcome.refusals.get(&object) {
-            Some((operation, refusal)) => {
-                format!("cannot {operation}: {refusal}{}", holder(step, refusal, &actual.host))
-            }
-            None => {
-                format!("differs again after it was set ({}): somebody else changes it", step.operation())
-            }
-        };
-        differing.push(Difference { object, problem });
-    }
-    Report {
-        desired: desired.len() + spec.invalid.len() + desired.refused.len(),
-        changed: outcome.done,
-        written: outcome.written,
-        differing,
-        notices: notices(desired, &actual.host),
-        unsupported: spec.unsupported.clone(),
-    }
-}
-
-/// `EEXIST` of a new VXLAN device: somebody else has its VNI. Say who.
-fn holder(step: &Step, refusal: &Refusal, host: &Host) -> String {
-    let Step::CreateDevice(_, device) = step else { return String::new() };
-    if refusal.errno != Some(EXISTS) {
-        return String::new();
-    }
-    let same = host.links.values().find(|link| link.vxlan == Some((device.vni, device.port)));
-    let port = || host.links.values().find(|link| link.vxlan.is_some_and(|(_, port)| port == device.port));
-    match same.or_else(port) {
-        Some(link) => format!(
-            "; device {} holds VNI {} on UDP port {}: choose another port for this mesh or delete that device",
-            link.name,
-            link.vxlan.map_or(device.vni, |(vni, _)| vni),
-            device.port
-        ),
-        None => format!("; VNI {} or UDP port {} is held by another device", device.vni, device.port),
-    }
-}
-
-fn notices(desired: &Desired, host: &Host) -> Vec<String> {
-    let families: BTreeSet<Family> = desired.addresses.iter().map(|(_, a)| Family::of_network(*a)).collect();
-    let mut notices: Vec<String> = families
-        .into_iter()
-        .filter(|family| host.forwarding.get(family) == Some(&false))
-        .map(|family| {
-            let key = if family == Family::V4 { "net.ipv4.ip_forward" } else { "net.ipv6.conf.all.forwarding" };
-            format!("ForwardingOff: {key} is 0, so this host forwards no {family} packets of its pods; set it to 1")
-        })
-        .collect();
-    notices.extend(desired.narrowed.values().map(|(whole, part)| {
-        format!(
-            "MoreSpecific: {part} is a part of the host's own route to {whole}; it goes into the tunnel now"
-        )
-    }));
-    let groups = desired.nexthops.values().any(|nexthop| matches!(nexthop, crate::Nexthop::Group { .. }));
-    if groups && !host.resilient_groups {
-        notices.push(
-            "PlainGroups: this kernel has no resilient nexthop groups (Linux 5.13); flows may move when a gateway comes or goes"
-                .to_owned(),
-        );
-    }
-    notices
-}
-
-/// The stages of a change set, for those who log them.
-impl fmt::Display for ChangeSet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut separator = "";
-        for (stage, steps) in self.stages() {
-            let verb = if stage.deletes() || stage == Stage::ClearDevices { "delete" } else { "write" };
-            write!(f, "{separator}{verb} {} {stage}", steps.len())?;
-            separator = ", ";
+        for (step, answer) in steps.iter().zip(answers(kernel, stage, &steps)) {
+            outcome.note(step, answer, &mut held);
         }
-        Ok(())
+    }
+    outcome
+}
+
+/// Where the conversation broke off, nobody knows what was done: each step counts as refused until it is read again.
+fn answers(kernel: &mut impl Kernel, stage: Stage, steps: &[Step]) -> Vec<Result<(), Refusal>> {
+    let broken = |reason: String| vec![Err(Refusal::without_errno(reason)); steps.len()];
+    match kernel.apply(stage, steps) {
+        Ok(answers) if answers.len() == steps.len() => answers,
+        Ok(answers) => broken(format!("{} answers to {} steps", answers.len(), steps.len())),
+        Err(error) => broken(error.to_string()),
     }
 }

@@ -7,10 +7,13 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::actual::{Host, HostRoute};
+use crate::model::Kind;
 
 /// An entry that is not programmed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refused {
+    /// The kind of the object.
+    pub kind: Kind,
     /// The object.
     pub object: String,
     /// What stands against it, and what to do.
@@ -30,14 +33,19 @@ pub(crate) struct Protected<'a> {
     lengths: BTreeSet<u8>,
     routers: &'a BTreeSet<IpAddr>,
     endpoints: BTreeSet<IpAddr>,
+    api_servers: &'a BTreeSet<IpAddr>,
 }
 
 impl<'a> Protected<'a> {
-    pub(crate) fn new(host: &'a Host, endpoints: BTreeSet<IpAddr>) -> Self {
+    pub(crate) fn new(
+        host: &'a Host,
+        endpoints: BTreeSet<IpAddr>,
+        api_servers: &'a BTreeSet<IpAddr>,
+    ) -> Self {
         let key = |route: &HostRoute| (route.destination.network(), route.destination.prefix());
         let routes: BTreeMap<_, _> = host.routes.iter().map(|route| (key(route), route)).collect();
         let lengths = routes.keys().map(|(_, length)| *length).collect();
-        Protected { routes, lengths, routers: &host.routers, endpoints }
+        Protected { routes, lengths, routers: &host.routers, endpoints, api_servers }
     }
 
     /// Why a destination must not be routed, if so.
@@ -46,6 +54,11 @@ impl<'a> Protected<'a> {
         if let Some(endpoint) = self.endpoints.range(first..=last).next() {
             return Some(format!(
                 "it covers {endpoint}, an underlay address that tunnels use: their packets would enter the tunnel again"
+            ));
+        }
+        if let Some(server) = self.api_servers.range(first..=last).next() {
+            return Some(format!(
+                "it covers {server}, the API server of this cluster: the agent could not be told anything any more; leave this CIDR out of the mesh"
             ));
         }
         let mut within = self.routes.range((first, 0)..=(last, u8::MAX));

@@ -8,7 +8,7 @@ use api::{Mac, Vtep};
 use ipnetwork::IpNetwork;
 
 use crate::firewall::{ForwardChain, Table};
-use crate::model::{Device, Nexthop, Route, RouteKey, Rule, Sysctl};
+use crate::model::{Device, Kind, Nexthop, Route, RouteKey, Rule, Sysctl};
 
 /// One change of one kernel object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,10 +85,10 @@ pub enum Stage {
     Sysctls,
     /// Addresses.
     Addresses,
+    /// FDB: before a neighbour's MAC leads anywhere, the MAC does.
+    Fdb,
     /// Neighbours.
     Neighbours,
-    /// FDB.
-    Fdb,
     /// Our nftables table.
     Firewall,
     /// Accepts in other people's chains: after our table, which marks what they accept.
@@ -113,10 +113,10 @@ pub enum Stage {
     DeleteAccepts,
     /// Deletion of our nftables table.
     DeleteFirewall,
-    /// Deletion of FDB entries.
-    DeleteFdb,
     /// Deletion of neighbours.
     DeleteNeighbours,
+    /// Deletion of FDB entries.
+    DeleteFdb,
     /// Deletion of addresses.
     DeleteAddresses,
     /// Settings that nobody asks for any more go back to what a new device has.
@@ -157,6 +157,14 @@ pub struct ChangeSet(BTreeMap<Stage, Vec<Step>>);
 impl ChangeSet {
     pub(crate) fn push(&mut self, stage: Stage, step: Step) {
         self.0.entry(stage).or_default().push(step);
+    }
+
+    /// Keeps the steps that may be done, and says how many those are that may not.
+    pub(crate) fn retain(&mut self, mut may: impl FnMut(&mut Step) -> bool) -> usize {
+        let before = self.len();
+        self.0.values_mut().for_each(|steps| steps.retain_mut(&mut may));
+        self.0.retain(|_, steps| !steps.is_empty());
+        before - self.len()
     }
 
     /// Forgets the steps of some stages.
@@ -214,6 +222,25 @@ impl Step {
             Step::DeleteNexthop(id) => format!("nexthop {id}"),
             Step::AddRoute(key, _) | Step::ReplaceRoute(key, _) | Step::DeleteRoute(key) => key.to_string(),
             Step::AddRule(rule) | Step::DeleteRule(rule) => rule.to_string(),
+        }
+    }
+
+    /// The kind of its object.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Step::ClearDevice(_)
+            | Step::CreateDevice(..)
+            | Step::ChangeDevice(..)
+            | Step::DeleteDevice(_) => Kind::Device,
+            Step::SetSysctl(..) | Step::ResetSysctl(..) => Kind::Sysctl,
+            Step::AddAddress(..) | Step::DeleteAddress(..) => Kind::Address,
+            Step::SetNeighbour(..) | Step::DeleteNeighbour(..) => Kind::Neighbour,
+            Step::SetFdb(..) | Step::DeleteFdb(..) => Kind::Fdb,
+            Step::WriteTable(_) | Step::DeleteTable => Kind::Firewall,
+            Step::InsertAccept(..) | Step::DeleteAccept(_) => Kind::Accept,
+            Step::SetNexthop(..) | Step::DeleteNexthop(_) => Kind::Nexthop,
+            Step::AddRoute(..) | Step::ReplaceRoute(..) | Step::DeleteRoute(_) => Kind::Route,
+            Step::AddRule(_) | Step::DeleteRule(_) => Kind::Rule,
         }
     }
 

@@ -8,14 +8,14 @@ use std::collections::BTreeSet;
 use agent_core::fake::FakeKernel;
 use agent_core::firewall::Set;
 use agent_core::{
-    Actual, ActualNexthop, Desired, Nexthop, Route, RouteKey, Spec, Stage, Step, TABLE, diff, pass,
+    Actual, ActualNexthop, Desired, Known, Nexthop, Route, RouteKey, Spec, Stage, Step, TABLE, diff, pass,
 };
 use api::node_config::{CidrPair, NodeConfigSpec};
 use world::{gateway, host, list, route};
 
 fn kernel_of(config: &NodeConfigSpec) -> FakeKernel {
     let mut kernel = FakeKernel::new(host());
-    let report = pass(&mut kernel, &Spec::validate(config), &[]).unwrap();
+    let report = pass(&mut kernel, &Spec::validate(config), &Known::default()).unwrap();
     assert!(report.is_applied(), "{:?}", report.differing);
     kernel.log.clear();
     kernel
@@ -40,7 +40,7 @@ fn a_lost_gateway_is_one_message_and_its_return_takes_nothing_from_the_other() {
     for route in &mut without.routes {
         route.gws.retain(|gateway| gateway != "241.31.2.2");
     }
-    pass(&mut kernel, &Spec::validate(&without), &[]).unwrap();
+    pass(&mut kernel, &Spec::validate(&without), &Known::default()).unwrap();
     let messages = objects(&kernel);
     assert_eq!(messages[0], format!("set nexthop group {group}"));
     assert!(messages[1..].iter().all(|message| message.starts_with("delete nexthop ")), "{messages:?}");
@@ -51,7 +51,7 @@ fn a_lost_gateway_is_one_message_and_its_return_takes_nothing_from_the_other() {
     let left = members(&kernel);
     // Two objects of one gateway: the kernel goes on telling busy buckets from idle ones.
     assert_eq!(left.len(), 2);
-    pass(&mut kernel, &Spec::validate(&gateway()), &[]).unwrap();
+    pass(&mut kernel, &Spec::validate(&gateway()), &Known::default()).unwrap();
     assert_eq!(nexthop_of(&kernel.state, "10.2.0.0/16"), group);
     assert!(members(&kernel).is_superset(&left));
 }
@@ -69,7 +69,7 @@ fn where_the_kernel_has_no_resilient_groups_plain_ones_serve_and_it_is_said() {
     let mut state = host();
     state.host.resilient_groups = false;
     let mut kernel = FakeKernel::new(state);
-    let report = pass(&mut kernel, &Spec::validate(&gateway()), &[]).unwrap();
+    let report = pass(&mut kernel, &Spec::validate(&gateway()), &Known::default()).unwrap();
     assert!(report.is_applied(), "{:?}", report.differing);
     assert!(report.notices.iter().any(|notice| notice.starts_with("PlainGroups: ")), "{:?}", report.notices);
 }
@@ -77,7 +77,7 @@ fn where_the_kernel_has_no_resilient_groups_plain_ones_serve_and_it_is_said() {
 #[test]
 fn the_hosts_own_address_among_its_pods_is_the_source() {
     let source = |actual: &Actual| {
-        let desired = Desired::resolve(&Spec::validate(&gateway()), actual, &[]);
+        let desired = Desired::resolve(&Spec::validate(&gateway()), actual, &Known::default());
         match &desired.routes[&RouteKey::route(TABLE, "10.2.0.0/16".parse().unwrap(), None)] {
             Route::Via { source, .. } => source.map(|ip| ip.to_string()),
             Route::Unreachable => panic!("a route with gateways"),
@@ -97,7 +97,7 @@ fn where_an_answer_to_a_pod_address_is_refused_the_device_gives_the_source() {
     let mut config = gateway();
     let pair = CidrPair { from: "10.1.0.0/16".to_owned(), to: "10.2.0.0/16".to_owned() };
     config.firewall.as_mut().unwrap().refused = vec![pair];
-    let desired = Desired::resolve(&Spec::validate(&config), &host(), &[]);
+    let desired = Desired::resolve(&Spec::validate(&config), &host(), &Known::default());
     let source = |cidr: &str| match &desired.routes[&RouteKey::route(TABLE, cidr.parse().unwrap(), None)] {
         Route::Via { source, .. } => source.map(|ip| ip.to_string()),
         Route::Unreachable => panic!("a route with gateways"),
@@ -106,14 +106,34 @@ fn where_an_answer_to_a_pod_address_is_refused_the_device_gives_the_source() {
     assert_eq!(source("10.92.0.0/16").as_deref(), Some("10.1.1.1"));
 }
 
+fn known(underlay: &[&str]) -> Known {
+    let underlay = underlay.iter().map(|text| text.parse().unwrap()).collect();
+    Known { underlay, ..Known::default() }
+}
+
+#[test]
+fn the_api_server_is_never_sent_into_the_tunnel_and_kube_proxy_by_ipvs_is_told() {
+    let mut kernel = FakeKernel::new(host());
+    let known = Known { api_servers: ["10.92.0.1".parse().unwrap()].into(), ..Known::default() };
+    let report = pass(&mut kernel, &Spec::validate(&gateway()), &known).unwrap();
+    let said: Vec<String> = report.differing.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("route 10.92.0.0/16: it covers 10.92.0.1, the API server"), "{said:?}");
+    // It is refused, not failed: there is nothing to try again.
+    assert!(report.is_verified() && !report.is_applied());
+    let ipvs = agent_core::HostLink { name: "kube-ipvs0".to_owned(), ..Default::default() };
+    kernel.state.host.links.insert(77, ipvs);
+    let report = pass(&mut kernel, &Spec::validate(&gateway()), &Known::default()).unwrap();
+    assert!(report.notices.iter().any(|notice| notice.starts_with("IpvsProxy:")), "{:?}", report.notices);
+}
+
 #[test]
 fn the_address_that_peers_send_to_is_the_local_one() {
     let mut actual = host();
     let second = agent_core::HostAddress { network: "172.31.7.7/16".parse().unwrap(), global: true };
     actual.host.links.get_mut(&2).unwrap().addresses.push(second);
     let local = |actual: &Actual, underlay: &[&str]| {
-        let underlay: Vec<_> = underlay.iter().map(|text| text.parse().unwrap()).collect();
-        let desired = Desired::resolve(&Spec::validate(&gateway()), actual, &underlay);
+        let desired = Desired::resolve(&Spec::validate(&gateway()), actual, &known(underlay));
         desired.devices[&api::Vtep::Bridge].local.to_string()
     };
     assert_eq!(local(&actual, &[]), "172.31.1.1");
@@ -121,7 +141,7 @@ fn the_address_that_peers_send_to_is_the_local_one() {
     // Before it is known again, the one in use stays.
     let spec = Spec::validate(&gateway());
     let mut kernel = FakeKernel::new(actual);
-    pass(&mut kernel, &spec, &["172.31.7.7".parse().unwrap()]).unwrap();
+    pass(&mut kernel, &spec, &known(&["172.31.7.7"])).unwrap();
     assert_eq!(local(&kernel.state, &[]), "172.31.7.7");
 }
 
@@ -132,7 +152,7 @@ fn a_route_that_covers_the_host_or_an_underlay_address_is_refused_a_more_specifi
     config.routes.push(route("172.31.2.0/24", "vx-bridge", &["241.31.2.1"]));
     config.routes.push(route("172.31.200.0/24", "vx-bridge", &["241.31.2.1"]));
     config.unreachable = list(&["172.31.0.0/16"]);
-    let desired = Desired::resolve(&Spec::validate(&config), &host(), &[]);
+    let desired = Desired::resolve(&Spec::validate(&config), &host(), &Known::default());
     let refused: Vec<&str> = desired.refused.iter().map(|refused| refused.object.as_str()).collect();
     assert_eq!(refused, ["route 10.0.0.0/8", "route 172.31.2.0/24", "unreachable 172.31.0.0/16"]);
     assert!(desired.routes.contains_key(&RouteKey::route(TABLE, "172.31.200.0/24".parse().unwrap(), None)));
@@ -151,7 +171,7 @@ fn a_part_of_a_foreign_route_is_routed_and_said_what_holds_a_router_is_not() {
     config.routes.push(route("10.6.0.0/24", "vx-bridge", &["241.31.2.1"]));
     config.inbound_routes = vec![route("10.1.3.0/24", "vx-local", &["242.31.1.3"])];
     let mut kernel = FakeKernel::new(actual);
-    let report = pass(&mut kernel, &Spec::validate(&config), &[]).unwrap();
+    let report = pass(&mut kernel, &Spec::validate(&config), &Known::default()).unwrap();
     let differing: Vec<String> = report.differing.iter().map(ToString::to_string).collect();
     assert_eq!(differing.len(), 2, "{differing:?}");
     assert!(
@@ -181,7 +201,7 @@ fn another_mtu_is_another_route_which_comes_before_the_old_one_goes() {
     for route in &mut config.routes[..2] {
         route.gws.truncate(1);
     }
-    let report = pass(&mut kernel, &Spec::validate(&config), &[]).unwrap();
+    let report = pass(&mut kernel, &Spec::validate(&config), &Known::default()).unwrap();
     assert!(report.is_applied(), "{:?}", report.differing);
     let with_mtu = RouteKey::route(TABLE, "10.2.0.0/16".parse().unwrap(), Some(1380));
     assert!(
@@ -204,14 +224,14 @@ fn a_setting_that_nobody_asks_for_goes_back_to_what_a_new_device_has() {
     // Not while it is in doubt what is asked for.
     let mut doubtful = demoted.clone();
     doubtful.firewall.as_mut().unwrap().pod_cidrs.push("nonsense".to_owned());
-    pass(&mut kernel, &Spec::validate(&doubtful), &[]).unwrap();
+    pass(&mut kernel, &Spec::validate(&doubtful), &Known::default()).unwrap();
     assert_eq!(loose(&kernel), 2);
-    pass(&mut kernel, &Spec::validate(&demoted), &[]).unwrap();
+    pass(&mut kernel, &Spec::validate(&demoted), &Known::default()).unwrap();
     assert_eq!(loose(&kernel), 1);
     // A value that we never write is somebody's decision.
     let setting = agent_core::Setting::RpFilter;
     kernel.state.sysctls.insert(agent_core::Sysctl { device: api::Vtep::Local, setting }, 0);
-    pass(&mut kernel, &Spec::validate(&demoted), &[]).unwrap();
+    pass(&mut kernel, &Spec::validate(&demoted), &Known::default()).unwrap();
     assert_eq!(loose(&kernel), 0);
 }
 
@@ -225,7 +245,7 @@ fn a_packet_filter_that_cannot_be_read_is_not_clean() {
     // What cannot be there needs no reading.
     kernel.state.firewall.absent = true;
     assert!(agent_core::cleanup(&mut kernel).unwrap().is_applied());
-    assert!(!pass(&mut kernel, &Spec::validate(&gateway()), &[]).unwrap().is_applied());
+    assert!(!pass(&mut kernel, &Spec::validate(&gateway()), &Known::default()).unwrap().is_applied());
 }
 
 #[test]
@@ -255,7 +275,7 @@ fn an_unreadable_entry_forbids_deletions_of_its_kind_only() {
     config.arps.clear();
     config.fdbs[0].ip = "nonsense".to_owned();
     let spec = Spec::validate(&config);
-    let desired = Desired::resolve(&spec, &kernel.state, &[]);
+    let desired = Desired::resolve(&spec, &kernel.state, &Known::default());
     let changes = diff(&desired, &kernel.state, &spec.doubtful());
     let stages: Vec<Stage> = changes.stages().map(|(stage, _)| stage).collect();
     assert_eq!(stages, [Stage::DeleteNeighbours]);
@@ -284,14 +304,14 @@ fn our_own_former_address_as_a_gateway_takes_a_second_round_of_the_same_pass() {
     let mut config = gateway();
     config.devices[0].addr = "241.31.1.9/32".to_owned();
     config.routes[2].gw = "241.31.1.1".to_owned();
-    let report = pass(&mut kernel, &Spec::validate(&config), &[]).unwrap();
+    let report = pass(&mut kernel, &Spec::validate(&config), &Known::default()).unwrap();
     assert!(report.is_applied(), "{:?}", report.differing);
     assert_eq!(report.written.first().map(String::as_str), Some("address 241.31.1.9/32 on vx-bridge"));
 }
 
 #[test]
 fn the_tables_sets_hold_what_the_node_config_says() {
-    let desired = Desired::resolve(&Spec::validate(&gateway()), &host(), &[]);
+    let desired = Desired::resolve(&Spec::validate(&gateway()), &host(), &Known::default());
     let table = desired.firewall.unwrap().table;
     let ranges = |name: &str| match &table.sets[name] {
         Set::Addresses(_, ranges) => {

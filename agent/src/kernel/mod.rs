@@ -8,7 +8,7 @@ mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agent_core::{Actual, Host, Kernel, KernelError, Refusal, Stage, Step};
+use agent_core::{Actual, Host, Kernel, KernelError, Reading, Refusal, Stage, Step};
 use api::Vtep;
 use netlink::{Netlink, Op};
 
@@ -20,13 +20,19 @@ use firewall::Filter;
 pub struct RealKernel {
     netlink: Netlink,
     filter: Filter,
+    actual: Actual,
     indexes: BTreeMap<Vtep, u32>,
 }
 
 impl RealKernel {
     /// Opens the calling thread's namespace.
     pub fn open() -> Result<Self, netlink::Error> {
-        Ok(RealKernel { netlink: Netlink::open()?, filter: Filter::default(), indexes: BTreeMap::new() })
+        Ok(RealKernel {
+            netlink: Netlink::open()?,
+            filter: Filter::default(),
+            actual: Actual::default(),
+            indexes: BTreeMap::new(),
+        })
     }
 
     /// The address of its netlink socket, by which its own changes are told from those of others.
@@ -81,11 +87,16 @@ impl RealKernel {
 }
 
 impl Kernel for RealKernel {
-    fn read(&mut self) -> Result<Actual, KernelError> {
+    fn read(&mut self, _: Reading) -> Result<(), KernelError> {
         let mut actual = read::read(&mut self.netlink)?;
         actual.firewall = self.filter.read();
         self.indexes = actual.devices.iter().map(|(vtep, device)| (*vtep, device.index)).collect();
-        Ok(actual)
+        self.actual = actual;
+        Ok(())
+    }
+
+    fn actual(&self) -> &Actual {
+        &self.actual
     }
 
     fn apply(&mut self, stage: Stage, steps: &[Step]) -> Result<Vec<Result<(), Refusal>>, KernelError> {

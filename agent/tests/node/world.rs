@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use agent::{RealKernel, Report, Spec};
+use agent::{Known, RealKernel, Report, Spec};
 use api::NodeConfigSpec;
 use netlink::{Event, Monitor};
 use nix::sched::{CloneFlags, unshare};
@@ -80,7 +80,7 @@ impl Host {
     /// One pass, as a process that knows nothing of earlier ones.
     pub(crate) fn pass(&self, spec: &NodeConfigSpec) -> Report {
         let mut kernel = RealKernel::open().unwrap();
-        agent::pass(&mut kernel, &Spec::validate(spec), &[]).unwrap()
+        agent::pass(&mut kernel, &Spec::validate(spec), &Known::default()).unwrap()
     }
 
     /// One pass after which everything is as it should be.

@@ -13,6 +13,8 @@ use ipnetwork::IpNetwork;
 
 use check::Checker;
 
+use crate::model::Kind;
+
 /// Where a Cluster names no other priority.
 pub const DEFAULT_RULE_PRIORITY: u32 = 200;
 /// Where a NodeConfig names no other mark.
@@ -106,6 +108,19 @@ pub enum List {
     Arps,
     /// `firewall`.
     Firewall,
+}
+
+impl List {
+    /// The kind of what its entries become.
+    pub fn kind(self) -> Kind {
+        match self {
+            List::Devices => Kind::Device,
+            List::Routes => Kind::Route,
+            List::Fdbs => Kind::Fdb,
+            List::Arps => Kind::Neighbour,
+            List::Firewall => Kind::Firewall,
+        }
+    }
 }
 
 /// An entry that is no word of ours.

@@ -110,8 +110,17 @@ pub fn gateway() -> NodeConfigSpec {
     }
 }
 
-const NETWORKS: [&str; 7] =
-    ["10.2.0.0/16", "10.3.1.0/24", "10.3.2.0/24", "10.0.0.0/8", "fd02::/48", "fd03:1::/64", "241.31.9.9/32"];
+const NETWORKS: [&str; 9] = [
+    "10.2.0.0/16",
+    "10.2.0.0/20",
+    "10.2.0.0/24",
+    "10.3.1.0/24",
+    "10.3.2.0/24",
+    "10.0.0.0/8",
+    "fd02::/48",
+    "fd03:1::/64",
+    "241.31.9.9/32",
+];
 const GATEWAYS: [&str; 5] = ["241.31.2.1", "241.31.2.2", "241.31.2.3", "fd41::1", "fd41::2"];
 const UNDERLAY: [&str; 4] = ["172.31.2.1", "172.31.2.2", "10.3.1.7", "fc00:31::2"];
 
@@ -229,6 +238,27 @@ fn readable(mut config: NodeConfigSpec) -> NodeConfigSpec {
     let checked = agent_core::Spec::validate(&config);
     assert_eq!(checked.invalid, [], "the generator makes readable NodeConfigs");
     config
+}
+
+/// Gives each gateway its neighbour and each neighbour its FDB entry, where they have none.
+pub fn complete(config: &mut NodeConfigSpec) {
+    let gateways: BTreeSet<(String, String)> = config
+        .routes
+        .iter()
+        .chain(&config.inbound_routes)
+        .flat_map(|route| route.gateways().map(|gateway| (route.dev.clone(), gateway.to_owned())))
+        .collect();
+    for (number, (dev, ip)) in gateways.into_iter().enumerate() {
+        if config.arps.iter().all(|arp| (&arp.dev, &arp.ip) != (&dev, &ip)) {
+            config.arps.push(Arp { ip, mac: format!("02:54:00:00:02:{number:02x}"), dev });
+        }
+    }
+    for Arp { mac, dev, .. } in config.arps.clone() {
+        if config.fdbs.iter().all(|fdb| (&fdb.dev, &fdb.mac) != (&dev, &mac)) {
+            let ip = if dev.ends_with("-6") { "fc00:31::2" } else { "172.31.2.1" };
+            config.fdbs.push(Fdb { ip: ip.to_owned(), mac, dev });
+        }
+    }
 }
 
 /// What a vandal does: each number picks one thing, each index one victim.
