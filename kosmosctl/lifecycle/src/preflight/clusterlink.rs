@@ -1,0 +1,45 @@
+//! A ClusterLink that is there already, of another name; and another cluster that has this name.
+
+use api::Cluster;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::{Api, ResourceExt};
+
+use super::{Check, Findings};
+use crate::{
+    connect::Connection,
+    manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
+    object::absent_as_none,
+};
+
+/// The annotation of a Cluster that says which cluster it is: the uid of its namespace kube-system.
+pub(crate) const IDENTITY: &str = "kosmos.io/cluster-uid";
+
+pub(super) async fn check(
+    control: &Connection,
+    member: &Connection,
+    candidate: &Cluster,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
+    let name = candidate.name_any();
+    let settings: Api<ConfigMap> = Api::namespaced(member.client.clone(), NAMESPACE);
+    let settings = absent_as_none(settings.get(SETTINGS).await)?;
+    let installed = settings.and_then(|map| map.data?.get(CLUSTER_KEY).cloned()).filter(|name| !name.is_empty());
+    if let Some(other) = installed.filter(|other| *other != name) {
+        findings.fail(
+            Check::Identity,
+            format!("the member cluster ({}) is joined already, as cluster {other:?}: one cluster has one name; unjoin it first (kosmosctl unjoin {other}), or join it as {other:?}", member.server),
+        );
+    }
+    let clusters: Api<Cluster> = Api::all(control.client.clone());
+    let known = absent_as_none(clusters.get_opt(&name).await)?.flatten();
+    let identity = member.identity().await?;
+    match known.as_ref().and_then(|known| known.annotations().get(IDENTITY)) {
+        Some(other) if *other != identity => findings.fail(
+            Check::Identity,
+            format!("Cluster {name:?} is another cluster than {} (its kube-system namespace has uid {other}, this one's {identity}): choose another name, or remove that one first (kosmosctl unjoin {name} --force)", member.server),
+        ),
+        Some(_) => findings.ok(Check::Identity, format!("Cluster {name:?} is this very cluster: it is joined again")),
+        None => findings.ok(Check::Identity, format!("the name {name:?} is free")),
+    }
+    Ok(())
+}
