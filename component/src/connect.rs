@@ -18,6 +18,16 @@ pub enum ConnectError {
         /// What is wrong with it.
         source: Box<kube::config::KubeconfigError>,
     },
+    /// It asks not to look at whom it talks to.
+    #[error(
+        "kubeconfig {path}: insecure-skip-tls-verify is set for {server}: a token would go to whoever answers there. Remove it, and give the API server's certificate-authority-data"
+    )]
+    Unverified {
+        /// The file.
+        path: PathBuf,
+        /// Address of the API server.
+        server: String,
+    },
     /// There is neither a kubeconfig nor a service account.
     #[error("no kubeconfig was given, and this does not run in a pod: {0}")]
     InCluster(#[source] Box<kube::config::InClusterError>),
@@ -31,12 +41,24 @@ pub enum ConnectError {
     },
 }
 
-/// A client for the cluster of a kubeconfig, or, without one, for the cluster that this runs in.
+/// A client for the cluster of a kubeconfig, or, without one, for the cluster that this runs in. The API server's
+/// certificate is always verified.
 pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
     let config = match kubeconfig {
         Some(path) => from_file(path).await?,
         None => Config::incluster().map_err(|source| ConnectError::InCluster(Box::new(source)))?,
     };
+    client(config)
+}
+
+/// A client for the cluster of a kubeconfig, with another token than stands in it.
+pub async fn connect_with_token(kubeconfig: &Path, token: &str) -> Result<Client, ConnectError> {
+    let mut config = from_file(kubeconfig).await?;
+    config.auth_info.token = Some(token.into());
+    client(config)
+}
+
+fn client(config: Config) -> Result<Client, ConnectError> {
     let server = config.cluster_url.to_string();
     Client::try_from(config).map_err(|source| ConnectError::Client { server, source: Box::new(source) })
 }
@@ -44,5 +66,11 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
 async fn from_file(path: &Path) -> Result<Config, ConnectError> {
     let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)
+    let config =
+        Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;
+    if config.accept_invalid_certs {
+        let server = config.cluster_url.to_string();
+        return Err(ConnectError::Unverified { path: path.to_owned(), server });
+    }
+    Ok(config)
 }

@@ -16,8 +16,8 @@ use crate::{Liveness, Readiness};
 
 /// What Prometheus calls the text that the registry is encoded as.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-/// How long to wait after a listener that cannot be served.
-const RETRY: Duration = Duration::from_secs(1);
+/// How long to wait after a listener that cannot be served, or an address that cannot be had.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// An address at which nothing can be served. Whether that is the end of a program or a line in its log is the
 /// caller's to say.
@@ -47,6 +47,28 @@ impl Endpoints {
             Ok(Endpoints { address: listener.local_addr()?, listener })
         });
         bound.map_err(|source| EndpointsError { address, source })
+    }
+
+    /// As [`Endpoints::bind`], for programs whose work matters more than their endpoints: says once why the address cannot
+    /// be had, and goes on trying.
+    pub async fn obtain(address: SocketAddr) -> Self {
+        let mut said = None;
+        loop {
+            match Endpoints::bind(address) {
+                Ok(endpoints) => {
+                    tracing::info!(address = %endpoints.address, "serves /livez, /readyz and /metrics");
+                    return endpoints;
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if said.as_ref() != Some(&error) {
+                        tracing::warn!("{error}");
+                    }
+                    said = Some(error);
+                }
+            }
+            tokio::time::sleep(RETRY).await;
+        }
     }
 
     /// The address that was taken.

@@ -16,6 +16,10 @@ use kube::{
 const NAMESPACE: &str = "default";
 /// `message` holds at most so many bytes.
 const MESSAGE: usize = 1024;
+/// A name is a DNS subdomain: at most so many characters, all of one byte.
+const NAME: usize = 253;
+/// What follows the object's name in an Event's.
+const DIGEST: usize = ".0123456789abcdef".len();
 
 /// Tells of changed conditions. That an Event is lost is worth a line in the log, and no more.
 /// `component` is the field manager of whoever tells.
@@ -52,6 +56,9 @@ fn event(component: &str, object: &ObjectReference, condition: &Condition, now: 
     (&object.kind, &condition.type_, &condition.status, &condition.reason, &condition.message)
         .hash(&mut hasher);
     let name = object.name.as_deref().unwrap_or_default();
+    // The digest tells two long names apart whose beginnings are one.
+    name.hash(&mut hasher);
+    let name = beginning(name, NAME - DIGEST).trim_end_matches(['.', '-']);
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{name}.{:016x}", hasher.finish())),
@@ -69,13 +76,16 @@ fn event(component: &str, object: &ObjectReference, condition: &Condition, now: 
     }
 }
 
-fn shortened(mut text: String) -> String {
-    if text.len() > MESSAGE {
-        let end = (0..=MESSAGE - '…'.len_utf8()).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
-        text.push('…');
+fn shortened(text: String) -> String {
+    if text.len() <= MESSAGE {
+        return text;
     }
-    text
+    beginning(&text, MESSAGE - '…'.len_utf8()).to_owned() + "…"
+}
+
+/// As many whole characters as `bytes` hold.
+fn beginning(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
 }
 
 #[cfg(test)]
@@ -87,5 +97,27 @@ mod tests {
         assert_eq!(shortened("short".to_owned()), "short");
         let cut = shortened("é".repeat(MESSAGE));
         assert!(cut.len() <= MESSAGE && cut.ends_with('…'));
+    }
+
+    #[test]
+    fn an_object_with_the_longest_name_has_events_that_are_its_own() {
+        let name = |object: &str| {
+            let object = ObjectReference { name: Some(object.to_owned()), ..ObjectReference::default() };
+            let condition = Condition {
+                type_: "Planned".to_owned(),
+                status: "False".to_owned(),
+                reason: "NoAddress".to_owned(),
+                message: String::new(),
+                last_transition_time: Time(Timestamp::UNIX_EPOCH),
+                observed_generation: None,
+            };
+            event("tests", &object, &condition, Time(Timestamp::UNIX_EPOCH)).metadata.name.unwrap_or_default()
+        };
+        let long = |last: char| format!("{}{last}", "n".repeat(NAME - 1));
+        assert_eq!(name(&long('a')).len(), NAME);
+        assert_ne!(name(&long('a')), name(&long('b')));
+        assert!(name("a-n1").starts_with("a-n1."));
+        let dotted = name(&format!("{}.{}", "n".repeat(NAME - DIGEST - 1), "m".repeat(DIGEST)));
+        assert!(!dotted.contains(".."), "{dotted}");
     }
 }

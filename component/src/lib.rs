@@ -2,12 +2,15 @@
 //! election, an orderly end, and Events.
 
 mod connect;
+mod daemon;
+pub mod election;
 mod endpoints;
 pub mod events;
 mod health;
 mod log;
 
-pub use connect::{ConnectError, connect};
+pub use connect::{ConnectError, connect, connect_with_token};
+pub use daemon::Daemon;
 pub use endpoints::{Endpoints, EndpointsError};
 pub use health::{Liveness, Readiness};
 pub use log::{LogError, LogOptions};
