@@ -19,20 +19,25 @@ build: tools ## build the programs that ship
 	@$(CARGO) build --release --bins
 
 .PHONY: test
-test: tools ## every test
+test: tools kubernetes ## every test
 	@build/test
 
 .PHONY: check
-check: tools check-tools ## formatting, lints, docs, generated files, licences, orphan files
+check: tools check-tools kubernetes ## formatting, lints, docs, generated files, licences, orphan files
 	@build/check
 
 .PHONY: generate
-generate: ## write the files that are made from the types
+generate: kubernetes ## write the files that are made from the types
 	@$(CARGO) run --quiet -p api --example crds > $(CRDS)
+	@build/manifests
 
 .PHONY: bench
 bench: tools ## the figures of the pure crates, of netlink and of the agent
 	@$(CARGO) bench -p network-plan -p netlink -p agent
+
+.PHONY: kubernetes
+kubernetes: ## build the Kubernetes that the tests run against, once, into a cache
+	@build/kubernetes
 
 .PHONY: tools
 tools: ## install what building and testing need, only what is missing
