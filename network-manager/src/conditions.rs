@@ -48,7 +48,20 @@ pub(crate) fn of_node_of_unreadable(cluster: &str) -> State {
         status: false,
         reason: "ClusterUnreadable".to_owned(),
         message: format!(
-            "spec.clusterName {cluster:?}: that Cluster does not fit its type (the log of the network-manager says why): correct it. Until then other nodes plan without this one, and its last NodeConfig stays as it is"
+            "spec.clusterName {cluster:?}: that Cluster does not fit its type (its condition Planned says why): correct it. Until then other nodes plan without this one, and its last NodeConfig stays as it is"
+        ),
+    }
+}
+
+/// The condition of an object that does not fit its type.
+pub(crate) fn of_unreadable(error: &str) -> State {
+    State {
+        kind: PLANNED,
+        status: false,
+        reason: "Unreadable".to_owned(),
+        message: format!(
+            "it does not fit its type: {error}. Correct it, or upgrade the network-manager (version {}) to the version of who wrote it. Until then it takes no part in new plans, and what was planned with it stays as it is",
+            env!("CARGO_PKG_VERSION")
         ),
     }
 }

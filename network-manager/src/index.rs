@@ -2,8 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{Cluster, ClusterNode, NodeConfig};
+use api::{
+    Cluster, ClusterNode, NodeConfig,
+    cluster_node::{ClusterNodeStatus, Overlay},
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::DynamicObject;
+use serde::de::DeserializeOwned;
 
 /// The three resources that the plan is made of and written to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +24,15 @@ pub enum Resource {
 impl Resource {
     /// All of them.
     pub const ALL: [Resource; 3] = [Resource::Cluster, Resource::ClusterNode, Resource::NodeConfig];
+
+    /// Its kind.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Resource::Cluster => "Cluster",
+            Resource::ClusterNode => "ClusterNode",
+            Resource::NodeConfig => "NodeConfig",
+        }
+    }
 }
 
 /// An object as it came; one that cannot be read is worth knowing of, too.
@@ -31,7 +45,47 @@ pub enum Object {
     /// A NodeConfig.
     NodeConfig(Box<NodeConfig>),
     /// An object that does not fit its type.
-    Unreadable(Resource, String),
+    Unreadable(Resource, String, Box<Unreadable>),
+}
+
+/// What can be said of an object that does not fit its type: one that a newer component wrote, perhaps.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unreadable {
+    /// What does not fit.
+    pub error: String,
+    /// Its uid.
+    pub uid: Option<String>,
+    /// Its generation.
+    pub generation: Option<i64>,
+    /// What is said of it.
+    pub conditions: Vec<Condition>,
+    /// The overlay addresses that it bears.
+    pub overlay: Option<Overlay>,
+}
+
+impl Unreadable {
+    /// What does fit of an object that does not.
+    pub fn of(object: &DynamicObject, error: String) -> Self {
+        Unreadable {
+            error,
+            uid: object.metadata.uid.clone(),
+            generation: object.metadata.generation,
+            conditions: part(object, "conditions").unwrap_or_default(),
+            overlay: part(object, "overlay"),
+        }
+    }
+
+    /// A ClusterNode that cannot be planned, and whose addresses nobody else gets.
+    pub(crate) fn stand_in(&self, name: &str) -> Option<ClusterNode> {
+        let mut node = ClusterNode::new(name, api::ClusterNodeSpec::default());
+        let overlay = Some(self.overlay.clone()?);
+        node.status = Some(ClusterNodeStatus { overlay, ..ClusterNodeStatus::default() });
+        Some(node)
+    }
+}
+
+fn part<T: DeserializeOwned>(object: &DynamicObject, key: &str) -> Option<T> {
+    serde_json::from_value(object.data.get("status")?.get(key)?.clone()).ok()
 }
 
 impl Object {
@@ -41,7 +95,7 @@ impl Object {
             Object::Cluster(object) => (Resource::Cluster, name(&object.metadata)),
             Object::ClusterNode(object) => (Resource::ClusterNode, name(&object.metadata)),
             Object::NodeConfig(object) => (Resource::NodeConfig, name(&object.metadata)),
-            Object::Unreadable(resource, name) => (*resource, name.clone()),
+            Object::Unreadable(resource, name, _) => (*resource, name.clone()),
         }
     }
 }
@@ -57,6 +111,16 @@ pub enum News {
     Gone(Resource, String),
 }
 
+impl News {
+    /// Of which resource.
+    pub fn resource(&self) -> Resource {
+        match self {
+            News::Listed(resource, _) | News::Gone(resource, _) => *resource,
+            News::Put(object) => object.key().0,
+        }
+    }
+}
+
 /// Every object that is known.
 #[derive(Clone, Debug, Default)]
 pub struct Index {
@@ -67,7 +131,7 @@ pub struct Index {
     /// NodeConfigs by name, without their status.
     pub configs: BTreeMap<String, NodeConfig>,
     /// Objects that do not fit their type. Nothing that depends on one is deleted.
-    pub unreadable: BTreeSet<(Resource, String)>,
+    pub unreadable: BTreeMap<(Resource, String), Unreadable>,
     listed: BTreeSet<Resource>,
 }
 
@@ -75,6 +139,17 @@ impl Index {
     /// Resources of which no complete list has come yet.
     pub fn pending(&self) -> Vec<Resource> {
         Resource::ALL.into_iter().filter(|resource| !self.listed.contains(resource)).collect()
+    }
+
+    /// What was listed of a resource may be old: another list has to come before anything is made of it.
+    pub fn expect_list(&mut self, resource: Resource) {
+        self.listed.remove(&resource);
+    }
+
+    /// Every ClusterNode that is known: those that cannot be read only by their addresses.
+    pub(crate) fn stand_ins(&self) -> Vec<ClusterNode> {
+        let nodes = self.unreadable.iter().filter(|((of, _), _)| *of == Resource::ClusterNode);
+        nodes.filter_map(|((_, name), unreadable)| unreadable.stand_in(name)).collect()
     }
 
     /// Takes news in. Whether anything that matters to the plan, or to what is written, has changed.
@@ -107,7 +182,7 @@ impl Index {
             Object::Cluster(object) => uid(&object.metadata),
             Object::ClusterNode(object) => uid(&object.metadata),
             Object::NodeConfig(object) => uid(&object.metadata),
-            Object::Unreadable(..) => None,
+            Object::Unreadable(.., unreadable) => unreadable.uid.clone(),
         };
         if known.is_some() && known == answered {
             self.put(object, Source::Event);
@@ -116,6 +191,9 @@ impl Index {
 
     /// The uid of an object that is known.
     pub(crate) fn uid(&self, resource: Resource, name: &str) -> Option<String> {
+        if let Some(unreadable) = self.unreadable.get(&(resource, name.to_owned())) {
+            return unreadable.uid.clone();
+        }
         let meta = match resource {
             Resource::Cluster => &self.clusters.get(name)?.metadata,
             Resource::ClusterNode => &self.nodes.get(name)?.metadata,
@@ -126,6 +204,9 @@ impl Index {
 
     /// What is said of an object now.
     pub(crate) fn conditions(&self, resource: Resource, name: &str) -> &[Condition] {
+        if let Some(unreadable) = self.unreadable.get(&(resource, name.to_owned())) {
+            return &unreadable.conditions;
+        }
         let of_cluster =
             || self.clusters.get(name)?.status.as_ref().map(|status| status.conditions.as_slice());
         let of_node = || self.nodes.get(name)?.status.as_ref().map(|status| status.conditions.as_slice());
@@ -138,7 +219,7 @@ impl Index {
 
     fn names(&self, resource: Resource) -> Vec<String> {
         let unreadable =
-            self.unreadable.iter().filter(|(of, _)| *of == resource).map(|(_, name)| name.clone());
+            self.unreadable.keys().filter(|(of, _)| *of == resource).map(|(_, name)| name.clone());
         let names: Vec<String> = match resource {
             Resource::Cluster => self.clusters.keys().cloned().collect(),
             Resource::ClusterNode => self.nodes.keys().cloned().collect(),
@@ -150,11 +231,10 @@ impl Index {
     fn put(&mut self, object: Object, source: Source) -> bool {
         let key = object.key();
         let name = key.1.clone();
-        if let Object::Unreadable(..) = object {
-            self.remove(key.0, &name);
-            return self.unreadable.insert(key);
+        if let Object::Unreadable(.., unreadable) = object {
+            return self.put_unreadable(key, *unreadable);
         }
-        let readable_again = self.unreadable.remove(&key);
+        let readable_again = self.unreadable.remove(&key).is_some();
         let changed = match object {
             Object::Cluster(object) => replace(&mut self.clusters, name, (*object, source), same_cluster),
             Object::ClusterNode(object) => replace(&mut self.nodes, name, (*object, source), same_node),
@@ -168,8 +248,21 @@ impl Index {
         changed || readable_again
     }
 
+    /// Where its addresses cannot be read either, those that it bore last are still its own.
+    fn put_unreadable(&mut self, key: (Resource, String), mut unreadable: Unreadable) -> bool {
+        let known = self.nodes.get(&key.1).filter(|_| key.0 == Resource::ClusterNode);
+        let borne = known.and_then(|node| node.status.as_ref()?.overlay.clone());
+        let before = self.unreadable.get(&key).cloned();
+        let before_that = before.as_ref().and_then(|before| before.overlay.clone());
+        unreadable.overlay = unreadable.overlay.or(borne).or(before_that);
+        let changed = before.as_ref() != Some(&unreadable);
+        self.remove(key.0, &key.1);
+        self.unreadable.insert(key, unreadable);
+        changed
+    }
+
     fn remove(&mut self, resource: Resource, name: &str) -> bool {
-        let unreadable = self.unreadable.remove(&(resource, name.to_owned()));
+        let unreadable = self.unreadable.remove(&(resource, name.to_owned())).is_some();
         let known = match resource {
             Resource::Cluster => self.clusters.remove(name).is_some(),
             Resource::ClusterNode => self.nodes.remove(name).is_some(),

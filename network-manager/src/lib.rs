@@ -8,11 +8,13 @@
 //! ```
 //!
 //! Nothing is written before each of the three watches has delivered its first complete list, and nothing is deleted on the
-//! strength of anything but a complete list. What a ClusterNode's absence, a cluster's exit or a fault mean for a NodeConfig that
+//! strength of anything but a complete list. Of several replicas only the leader writes; the others watch, so that they
+//! know everything on the day they lead. What a ClusterNode's absence, a cluster's exit or a fault mean for a NodeConfig that
 //! exists is decided in [`reconcile`].
 
 mod conditions;
 pub mod index;
+mod metrics;
 mod notices;
 mod pace;
 pub mod reconcile;
@@ -20,7 +22,8 @@ mod run;
 mod watch;
 mod write;
 
-pub use run::run;
+pub use metrics::Metrics;
+pub use run::{Config, TURNS_WITHIN, run};
 
-/// The field manager of everything written here.
+/// The field manager of everything written here, and the Lease that the leader holds.
 pub const FIELD_MANAGER: &str = "clusterlink-network-manager";

@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use crate::{
     conditions,
-    index::{Index, Resource},
+    index::{Index, Resource, Unreadable},
     notices::is_trouble,
 };
 
@@ -57,9 +57,19 @@ pub enum Action {
     Delete(Option<String>),
 }
 
-/// Everything that differs, addresses first.
-pub fn reconcile(index: &Index, now: &Time) -> Vec<Write> {
-    let snapshot = Snapshot::new(index.clusters.values(), index.nodes.values());
+/// What comes of looking at everything.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reconciled {
+    /// Everything that differs, addresses first.
+    pub writes: Vec<Write>,
+    /// How many objects have something that is not acted on, and those that cannot be read.
+    pub rejected: BTreeMap<Resource, usize>,
+}
+
+/// Looks at everything.
+pub fn reconcile(index: &Index, now: &Time) -> Reconciled {
+    let stand_ins = index.stand_ins();
+    let snapshot = Snapshot::new(index.clusters.values(), index.nodes.values().chain(&stand_ins));
     let (topology, rejections) = network_plan::topology(&snapshot);
     let by_object = by_object(&rejections);
     let of = |kind: Kind, name: &str| {
@@ -83,14 +93,54 @@ pub fn reconcile(index: &Index, now: &Time) -> Vec<Write> {
             statuses.push(Write { target: target(Resource::Cluster, name), action, notices });
         }
     }
+    statuses.extend(index.unreadable.iter().filter_map(|(key, object)| unreadable_status(key, object, now)));
     statuses.sort_by_key(|write| !matches!(write.action, Action::Addresses(_)));
     let stays = |name: &str| stays(index, name, of(Kind::ClusterNode, name));
     statuses.extend(configs(index, &topology, stays));
-    statuses
+    Reconciled { writes: statuses, rejected: rejected(index, &by_object) }
 }
 
-fn by_object(rejections: &[Rejection]) -> BTreeMap<Kind, BTreeMap<&str, Vec<&Rejection>>> {
-    let mut by_object: BTreeMap<Kind, BTreeMap<&str, Vec<&Rejection>>> = BTreeMap::new();
+fn rejected(index: &Index, by_object: &ByObject<'_>) -> BTreeMap<Resource, usize> {
+    let kinds = [(Kind::Cluster, Resource::Cluster), (Kind::ClusterNode, Resource::ClusterNode)];
+    let count = |kind: Kind, of: Resource| {
+        let known = |name: &str| match of {
+            Resource::Cluster => index.clusters.contains_key(name),
+            _ => index.nodes.contains_key(name),
+        };
+        by_object.get(&kind).map_or(0, |names| names.keys().filter(|name| known(name)).count())
+    };
+    let mut rejected: BTreeMap<Resource, usize> =
+        kinds.map(|(kind, resource)| (resource, count(kind, resource))).into();
+    rejected.insert(Resource::NodeConfig, 0);
+    for (resource, _) in index.unreadable.keys() {
+        *rejected.entry(*resource).or_default() += 1;
+    }
+    rejected
+}
+
+/// What cannot be read is told that it cannot. A NodeConfig is written anew, or its ClusterNode is told.
+fn unreadable_status(
+    (resource, name): &(Resource, String),
+    object: &Unreadable,
+    now: &Time,
+) -> Option<Write> {
+    if *resource == Resource::NodeConfig {
+        return None;
+    }
+    let state = conditions::of_unreadable(&object.error);
+    let (wanted, notices) = changed(vec![state], &object.conditions, (object.generation, now))?;
+    let mut body = json!({"conditions": wanted});
+    if let Some(overlay) = &object.overlay {
+        // What is not applied again is given up.
+        body["overlay"] = json!(overlay);
+    }
+    Some(Write { target: target(*resource, name), action: Action::Status(body), notices })
+}
+
+type ByObject<'a> = BTreeMap<Kind, BTreeMap<&'a str, Vec<&'a Rejection>>>;
+
+fn by_object(rejections: &[Rejection]) -> ByObject<'_> {
+    let mut by_object = ByObject::new();
     for rejection in rejections {
         let subject = &rejection.subject;
         by_object.entry(subject.kind).or_default().entry(&subject.name).or_default().push(rejection);
@@ -104,7 +154,7 @@ fn target(resource: Resource, name: &str) -> Target {
 
 /// Whether a NodeConfig without a plan is kept as it is.
 fn stays(index: &Index, name: &str, rejections: &[&Rejection]) -> bool {
-    let unreadable = |resource, name: &str| index.unreadable.contains(&(resource, name.to_owned()));
+    let unreadable = |resource, name: &str| index.unreadable.contains_key(&(resource, name.to_owned()));
     if unreadable(Resource::ClusterNode, name) {
         return true;
     }
@@ -131,7 +181,7 @@ fn node_status(
     let overlay = planned.cloned().or_else(|| status.overlay.clone());
     let stale = planned.is_none() && index.configs.contains_key(name) && stays(index, name, rejections);
     let cluster = node.spec.cluster_name.as_deref().unwrap_or_default();
-    let state = if index.unreadable.contains(&(Resource::Cluster, cluster.to_owned())) {
+    let state = if index.unreadable.contains_key(&(Resource::Cluster, cluster.to_owned())) {
         conditions::of_node_of_unreadable(cluster)
     } else {
         conditions::of_node(rejections, stale)
@@ -200,7 +250,7 @@ fn configs(index: &Index, topology: &Topology, stays: impl Fn(&str) -> bool) -> 
     for (name, config) in &index.configs {
         let label = config.metadata.labels.as_ref().and_then(|labels| labels.get(CLUSTER_LABEL));
         let Some(cluster) = label else { continue };
-        let unknown_cluster = index.unreadable.contains(&(Resource::Cluster, cluster.clone()));
+        let unknown_cluster = index.unreadable.contains_key(&(Resource::Cluster, cluster.clone()));
         let going = config.metadata.deletion_timestamp.is_some();
         if planned.contains(name) || unknown_cluster || going || stays(name) {
             continue;

@@ -1,27 +1,36 @@
 //! The shell: one task that owns the index, takes news in, and has differences written.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    convert::Infallible,
     time::{Duration, Instant},
 };
 
-use component::events;
+use component::{
+    Liveness, Readiness,
+    election::{Leadership, Term},
+    events,
+};
 use k8s_openapi::{
     api::core::v1::ObjectReference,
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
 use kube::Client;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::{
     FIELD_MANAGER,
-    index::{Index, News, Object, Resource},
+    index::{Index, Object, Resource},
+    metrics::Metrics,
     notices::Notices,
     pace::Pace,
-    reconcile::{Action, Target, Write, reconcile},
-    watch::{self, path},
-    write::{WriteError, write},
+    reconcile::{Action, Reconciled, Target, Write, reconcile},
+    watch::{Report, Round, Watch, path},
+    write::{WriteError, write_within},
 };
 
 /// News that come together are answered together.
@@ -32,30 +41,59 @@ const WRITES: usize = 32;
 /// How often is looked whether anything was forgotten.
 const RESYNC: Duration = Duration::from_secs(30);
 
+/// The loop comes round at least each [`RESYNC`], and no plan takes anywhere near as long.
+pub const TURNS_WITHIN: Duration = Duration::from_secs(120);
+
 type Written = (Write, Result<Option<Object>, WriteError>);
 
-/// Plans and writes until `shutdown` is ready. Nothing that an API server answers ends it.
-pub async fn run(client: Client, shutdown: impl Future<Output = ()>) {
-    let mut shell = Shell::start(client);
-    tracing::info!("started");
-    let work = async {
-        loop {
-            shell.wait().await;
-            shell.step();
+/// What a network-manager needs.
+#[derive(Clone)]
+pub struct Config {
+    /// A client for the control cluster's API.
+    pub client: Client,
+    /// Whether this replica writes.
+    pub leadership: Leadership,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Beaten each time the loop comes round.
+    pub liveness: Liveness,
+    /// Ready once everything was listed, whether it leads or not.
+    pub readiness: Readiness,
+}
+
+impl Config {
+    /// One that has no rivals, and whose figures nobody reads.
+    pub fn alone(client: Client) -> Self {
+        Config {
+            client,
+            leadership: Leadership::unrivalled(),
+            metrics: Metrics::default(),
+            liveness: Liveness::within(TURNS_WITHIN),
+            readiness: Readiness::waiting_for("its first turn"),
         }
-    };
-    tokio::select! {
-        () = shutdown => tracing::info!("stopped"),
-        () = work => {}
+    }
+}
+
+/// Plans, and writes while it leads. Nothing that an API server answers ends it.
+pub async fn run(config: Config) -> Infallible {
+    let mut shell = Shell::start(config);
+    loop {
+        shell.wait().await;
+        shell.step();
     }
 }
 
 struct Shell {
-    client: Client,
+    config: Config,
     index: Index,
-    news: mpsc::Receiver<News>,
+    reports: mpsc::Receiver<Report>,
+    sender: mpsc::Sender<Report>,
+    /// The watch of each resource; news of one that was ended before are passed over.
+    watches: BTreeMap<Resource, (Round, AbortHandle)>,
     /// Watches, and Events on their way.
     tasks: JoinSet<()>,
+    /// The term in which this replica leads.
+    term: Option<Term>,
     writes: JoinSet<Written>,
     in_flight: BTreeSet<Target>,
     /// What the last plan wants written and nobody has begun to write.
@@ -70,17 +108,18 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(client: Client) -> Self {
-        let (sender, news) = mpsc::channel(NEWS);
-        let mut tasks = JoinSet::new();
-        for resource in Resource::ALL {
-            tasks.spawn(watch::run(client.clone(), resource, sender.clone()));
-        }
-        Shell {
-            client,
+    fn start(config: Config) -> Self {
+        let (sender, reports) = mpsc::channel(NEWS);
+        let term = config.leadership.term();
+        config.metrics.leads(term.is_some());
+        let mut shell = Shell {
+            config,
             index: Index::default(),
-            news,
-            tasks,
+            reports,
+            sender,
+            watches: BTreeMap::new(),
+            tasks: JoinSet::new(),
+            term,
             writes: JoinSet::new(),
             in_flight: BTreeSet::new(),
             queue: VecDeque::new(),
@@ -89,14 +128,58 @@ impl Shell {
             dirty: false,
             resync: Instant::now() + RESYNC,
             wake: Instant::now() + RESYNC,
+        };
+        Resource::ALL.into_iter().for_each(|resource| shell.watch(resource));
+        shell
+    }
+
+    /// Begins to watch a resource, or begins anew.
+    fn watch(&mut self, resource: Resource) {
+        let mut round = Round::default();
+        if let Some((before, watch)) = self.watches.get(&resource) {
+            watch.abort();
+            round = Round(before.0 + 1);
         }
+        self.index.expect_list(resource);
+        let (client, metrics) = (self.config.client.clone(), self.config.metrics.clone());
+        let watch = Watch { client, resource, round, reports: self.sender.clone(), metrics };
+        self.watches.insert(resource, (round, self.tasks.spawn(watch.run())));
+    }
+
+    /// A term has ended, or another one has begun.
+    ///
+    /// What was begun in a term is given up with it. A new leader looks at every ClusterNode once more before it writes:
+    /// the one before may have given out addresses that our watch has not told of yet. The rest is computed.
+    fn turn(&mut self) {
+        self.term = self.config.leadership.term();
+        self.config.metrics.leads(self.term.is_some());
+        self.writes = JoinSet::new();
+        self.in_flight.clear();
+        self.queue.clear();
+        (self.pace, self.notices) = (Pace::default(), Notices::default());
+        self.dirty = true;
+        match self.term {
+            Some(_) => {
+                tracing::info!("leads, and writes");
+                self.watch(Resource::ClusterNode);
+            }
+            None => tracing::info!("another replica may lead; writes nothing, and follows"),
+        }
+    }
+
+    /// Takes a report in. Whether it matters.
+    fn take(&mut self, (round, news): Report) -> bool {
+        let resource = news.resource();
+        let is_current = self.watches.get(&resource).is_some_and(|(current, _)| *current == round);
+        is_current && self.index.take(news)
     }
 
     /// Waits for something to happen and takes in all that has.
     async fn wait(&mut self) {
         tokio::select! {
-            Some(news) = self.news.recv() => {
-                if self.index.take(news) {
+            () = self.config.leadership.turns(self.term) => self.turn(),
+            Some(report) = self.reports.recv() => {
+                if self.take(report) {
                     self.dirty = true;
                     tokio::time::sleep(COALESCE).await;
                 }
@@ -105,8 +188,8 @@ impl Shell {
             Some(_) = self.tasks.join_next(), if !self.tasks.is_empty() => {}
             () = tokio::time::sleep_until(self.wake.into()) => self.dirty |= Instant::now() >= self.resync,
         }
-        while let Ok(news) = self.news.try_recv() {
-            self.dirty |= self.index.take(news);
+        while let Ok(report) = self.reports.try_recv() {
+            self.dirty |= self.take(report);
         }
         while let Some(written) = self.writes.try_join_next() {
             self.settle(written);
@@ -118,8 +201,10 @@ impl Shell {
         let (target, now) = (write.target.clone(), Instant::now());
         self.in_flight.remove(&target);
         match result {
+            Err(WriteError::NotLeading) => {}
             Ok(object) => {
                 tracing::debug!(?target, "written");
+                self.config.metrics.wrote(target.resource, "ok");
                 if let Some(object) = object {
                     // The watch will say the same; until then nothing is written twice. What differs all the same was
                     // changed by somebody else meanwhile.
@@ -131,6 +216,7 @@ impl Shell {
             }
             Err(error) => {
                 tracing::warn!(?target, %error, "not written; trying again");
+                self.config.metrics.wrote(target.resource, error.result());
                 self.pace.failed(&write, now);
                 self.dirty = true;
             }
@@ -154,7 +240,7 @@ impl Shell {
             uid: self.index.uid(target.resource, name),
             ..ObjectReference::default()
         };
-        self.tasks.spawn(events::publish(self.client.clone(), FIELD_MANAGER, object, conditions));
+        self.tasks.spawn(events::publish(self.config.client.clone(), FIELD_MANAGER, object, conditions));
     }
 
     fn tell_of_lasting_trouble(&mut self, now: Instant) {
@@ -173,28 +259,33 @@ impl Shell {
 
     /// Plans anew where that is needed, and begins as many writes as may be under way.
     fn step(&mut self) {
+        self.config.liveness.beat();
         let pending = self.index.pending();
-        if !pending.is_empty() {
-            tracing::debug!(?pending, "nothing is written before these have been listed");
-            self.dirty = false;
+        let waits =
+            (!pending.is_empty()).then(|| format!("waits for the first complete list of {pending:?}"));
+        self.config.readiness.set(waits.or_else(|| self.config.leadership.trouble()));
+        let Some(term) = self.term.filter(|_| pending.is_empty()) else {
+            tracing::debug!(?pending, term = ?self.term, "nothing is written now");
             self.resync = Instant::now() + RESYNC;
             self.wake = self.resync;
             return;
-        }
+        };
         let now = Instant::now();
         self.tell_of_lasting_trouble(now);
         if self.dirty {
             self.dirty = false;
             self.resync = now + RESYNC;
-            self.queue = reconcile(&self.index, &Time(Timestamp::now())).into();
+            let Reconciled { writes, rejected } = reconcile(&self.index, &Time(Timestamp::now()));
+            self.queue = writes.into();
+            self.config.metrics.planned(now.elapsed(), &rejected);
             tracing::debug!(writes = self.queue.len(), took = ?now.elapsed(), "planned");
         }
-        self.begin(now);
+        self.begin(now, term);
         let due = self.pace.next(now).filter(|_| !self.queue.is_empty() || !self.in_flight.is_empty());
         self.wake = [due, self.notices.next()].into_iter().flatten().fold(self.resync, Instant::min);
     }
 
-    fn begin(&mut self, now: Instant) {
+    fn begin(&mut self, now: Instant, term: Term) {
         let mut later = VecDeque::new();
         let mut addresses_first =
             self.in_flight.iter().any(|target| target.resource == Resource::ClusterNode);
@@ -214,9 +305,9 @@ impl Shell {
                 continue;
             }
             self.in_flight.insert(target.clone());
-            let client = self.client.clone();
+            let (client, leads) = (self.config.client.clone(), (self.config.leadership.clone(), term));
             self.writes.spawn(async move {
-                let result = crate::run::write(client, &write).await;
+                let result = write_within(leads, client, &write).await;
                 (write, result)
             });
         }

@@ -11,7 +11,10 @@ use kube::{
 };
 use tokio::sync::mpsc;
 
-use crate::index::{News, Object, Resource};
+use crate::{
+    index::{News, Object, Resource, Unreadable},
+    metrics::Metrics,
+};
 
 const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(10);
@@ -25,70 +28,94 @@ pub(crate) fn path(resource: Resource) -> ApiResource {
     }
 }
 
-/// Watches until nobody listens any more.
-pub(crate) async fn run(client: Client, resource: Resource, news: mpsc::Sender<News>) {
-    let mut failures = 0u32;
-    loop {
-        let Err(error) = follow(&client, resource, &news, &mut failures).await else { return };
-        // A watch that ends now and then is how watches are; one that cannot be begun again is worth a word.
-        match failures {
-            0 => tracing::debug!(?resource, %error, "the watch ended"),
-            _ => tracing::warn!(?resource, %error, "cannot be watched; trying again"),
-        }
-        let wait = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
-        failures = failures.saturating_add(1);
-        tokio::time::sleep(wait).await;
-    }
+/// Which of the watches of a resource, one after another, has news.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Round(pub(crate) u64);
+
+/// What a watch reports.
+pub(crate) type Report = (Round, News);
+
+/// One resource and the way to it.
+pub(crate) struct Watch {
+    pub(crate) client: Client,
+    pub(crate) resource: Resource,
+    pub(crate) round: Round,
+    pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) metrics: Metrics,
 }
 
-/// Reports what comes until the watch must be begun anew. `Ok` when nobody listens any more.
-async fn follow(
-    client: &Client,
-    resource: Resource,
-    news: &mpsc::Sender<News>,
-    failures: &mut u32,
-) -> Result<(), watcher::Error> {
-    let api = Api::<DynamicObject>::all_with(client.clone(), &path(resource));
-    let mut events = pin!(watcher(api, watcher::Config::default()));
-    let mut listing = Vec::new();
-    while let Some(event) = events.next().await {
-        let item = match event {
-            Ok(Event::Init) => {
-                listing.clear();
-                continue;
+impl Watch {
+    /// Watches until nobody listens any more.
+    pub(crate) async fn run(self) {
+        let mut failures = 0u32;
+        loop {
+            let Err(error) = self.follow(&mut failures).await else { return };
+            self.metrics.watch_restarted(self.resource);
+            let resource = self.resource;
+            // A watch that ends now and then is how watches are; one that cannot be begun again is worth a word.
+            match failures {
+                0 => tracing::debug!(?resource, %error, "the watch ended"),
+                _ => tracing::warn!(?resource, %error, "cannot be watched; trying again"),
             }
-            Ok(Event::InitApply(object)) => {
-                listing.push(parse(resource, object));
-                continue;
-            }
-            Ok(Event::InitDone) => {
-                *failures = 0;
-                News::Listed(resource, std::mem::take(&mut listing))
-            }
-            Ok(Event::Apply(object)) => News::Put(parse(resource, object)),
-            Ok(Event::Delete(object)) => News::Gone(resource, object.metadata.name.unwrap_or_default()),
-            // An expired version is answered by listing again, at once and by itself.
-            Err(watcher::Error::WatchError(status)) if status.code == 410 => continue,
-            Err(error) => return Err(error),
-        };
-        if news.send(item).await.is_err() {
-            return Ok(());
+            let wait = FIRST_RETRY.saturating_mul(1 << failures.min(8)).min(LAST_RETRY);
+            failures = failures.saturating_add(1);
+            tokio::time::sleep(wait).await;
         }
     }
-    Ok(())
+
+    /// Reports what comes until the watch must be begun anew. `Ok` when nobody listens any more.
+    async fn follow(&self, failures: &mut u32) -> Result<(), watcher::Error> {
+        let resource = self.resource;
+        let api = Api::<DynamicObject>::all_with(self.client.clone(), &path(resource));
+        let mut events = pin!(watcher(api, watcher::Config::default()));
+        let mut listing = Vec::new();
+        while let Some(event) = events.next().await {
+            let news = match event {
+                Ok(Event::Init) => {
+                    listing.clear();
+                    continue;
+                }
+                Ok(Event::InitApply(object)) => {
+                    listing.push(parse(resource, object));
+                    continue;
+                }
+                Ok(Event::InitDone) => {
+                    *failures = 0;
+                    News::Listed(resource, std::mem::take(&mut listing))
+                }
+                Ok(Event::Apply(object)) => News::Put(parse(resource, object)),
+                Ok(Event::Delete(object)) => News::Gone(resource, object.metadata.name.unwrap_or_default()),
+                // An expired version is answered by listing again, at once and by itself.
+                Err(watcher::Error::WatchError(status)) if status.code == 410 => {
+                    self.metrics.watch_restarted(resource);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            if self.reports.send((self.round, news)).await.is_err() {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The object in its type. One that does not fit, of another version perhaps, must not hide the others.
 pub(crate) fn parse(resource: Resource, mut object: DynamicObject) -> Object {
     object.metadata.managed_fields = None;
-    let name = object.metadata.name.clone().unwrap_or_default();
     let parsed = match resource {
-        Resource::Cluster => object.try_parse().map(|o| Object::Cluster(Box::new(o))),
-        Resource::ClusterNode => object.try_parse().map(|o| Object::ClusterNode(Box::new(o))),
-        Resource::NodeConfig => object.try_parse().map(|o| Object::NodeConfig(Box::new(o))),
+        Resource::Cluster => object.clone().try_parse().map(|o| Object::Cluster(Box::new(o))),
+        Resource::ClusterNode => object.clone().try_parse().map(|o| Object::ClusterNode(Box::new(o))),
+        Resource::NodeConfig => {
+            // What agents say of it concerns nobody here, and a newer agent may say more than we understand.
+            object.data.as_object_mut().and_then(|fields| fields.remove("status"));
+            object.clone().try_parse().map(|o| Object::NodeConfig(Box::new(o)))
+        }
     };
     parsed.unwrap_or_else(|error| {
+        let name = object.metadata.name.clone().unwrap_or_default();
         tracing::warn!(?resource, name, %error, "cannot be read; what depends on it stays as it is");
-        Object::Unreadable(resource, name)
+        let unreadable = Unreadable::of(&object, error.to_string());
+        Object::Unreadable(resource, name, Box::new(unreadable))
     })
 }

@@ -1,7 +1,9 @@
 //! Carries out one write.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
+use component::election::{Leadership, Term};
+use futures::FutureExt;
 use kube::{
     Api, Client,
     api::{DeleteParams, DynamicObject, Patch, PatchParams, Preconditions},
@@ -27,10 +29,37 @@ pub(crate) enum WriteError {
     Late,
     #[error(transparent)]
     Transport(kube::Error),
+    #[error("a fault of the network-manager itself: the write panicked")]
+    Panicked,
+    #[error("this replica does not lead any more")]
+    NotLeading,
+}
+
+impl WriteError {
+    /// As the metrics call it.
+    pub(crate) fn result(&self) -> &'static str {
+        match self {
+            WriteError::Refused(_) => "refused",
+            _ => "failed",
+        }
+    }
+}
+
+/// As [`write`], within a term: what comes after its end is another replica's to write. A panic costs this one write.
+pub(crate) async fn write_within(
+    (leadership, term): (Leadership, Term),
+    client: Client,
+    write: &Write,
+) -> Result<Option<Object>, WriteError> {
+    let written = AssertUnwindSafe(self::write(client, write)).catch_unwind();
+    match leadership.within(term, written).await {
+        None => Err(WriteError::NotLeading),
+        Some(written) => written.unwrap_or(Err(WriteError::Panicked)),
+    }
 }
 
 /// Carries out one write; the object as it is now, where it still is. Does IO.
-pub(crate) async fn write(client: Client, write: &Write) -> Result<Option<Object>, WriteError> {
+async fn write(client: Client, write: &Write) -> Result<Option<Object>, WriteError> {
     let resource = path(write.target.resource);
     let api = Api::<DynamicObject>::all_with(client, &resource);
     let body = |part: Value| envelope(&resource.api_version, &resource.kind, &write.target, part);

@@ -5,13 +5,13 @@
 use api::{Cluster, ClusterNode, NodeConfig};
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use network_manager::{
-    index::{Index, News, Object, Resource},
+    index::{Index, News, Object, Resource, Unreadable},
     reconcile::{Action, Write, reconcile},
 };
 use serde_json::{Value, json};
 
 fn writes(index: &Index) -> Vec<Write> {
-    reconcile(index, &Time(Timestamp::UNIX_EPOCH))
+    reconcile(index, &Time(Timestamp::UNIX_EPOCH)).writes
 }
 
 fn names(writes: &[Write], what: fn(&Action) -> bool) -> Vec<&str> {
@@ -166,10 +166,63 @@ fn a_complete_list_is_believed_though_its_versions_are_older() {
 #[test]
 fn a_cluster_that_cannot_be_read_is_not_called_missing() {
     let mut index = settled();
-    index.take(News::Put(Object::Unreadable(Resource::Cluster, "b".to_owned())));
+    index.take(News::Put(Object::Unreadable(Resource::Cluster, "b".to_owned(), Box::default())));
     let writes = writes(&index);
     assert_eq!(names(&writes, IS_DELETE), Vec::<&str>::new());
     let told = writes.iter().find(|write| write.target.name == "b-n1").unwrap();
     assert_eq!(told.notices[0].reason, "ClusterUnreadable");
     assert!(told.notices[0].message.contains("\"b\": that Cluster does not fit its type"));
+}
+
+/// A node that a newer component has written in words that are not understood here.
+fn newer(name: &str, overlay: Option<Value>) -> Object {
+    let mut object = json!({"apiVersion": "kosmos.io/v1alpha1", "kind": "ClusterNode",
+        "metadata": {"name": name, "uid": "u", "generation": 3}, "spec": {"podCIDRs": {"of": "another shape"}}});
+    object["status"] = json!({"overlay": overlay, "conditions": []});
+    let object: kube::api::DynamicObject = serde_json::from_value(object).unwrap();
+    let unreadable = Unreadable::of(&object, "podCIDRs: invalid type".to_owned());
+    Object::Unreadable(Resource::ClusterNode, name.to_owned(), Box::new(unreadable))
+}
+
+#[test]
+fn a_node_that_becomes_unreadable_keeps_its_addresses_and_is_told() {
+    let settled = settled();
+    let overlay = |index: &Index| json!(index.nodes["b-n1"].status.as_ref().unwrap().overlay);
+    let borne = overlay(&settled);
+    for said in [Some(borne.clone()), None, Some(json!("another shape"))] {
+        let mut index = settled.clone();
+        assert!(index.take(News::Put(newer("b-n1", said))));
+        let writes = writes(&index);
+        assert_eq!(names(&writes, IS_DELETE), Vec::<&str>::new());
+        let told = writes.iter().find(|write| write.target.name == "b-n1").unwrap();
+        let Action::Status(status) = &told.action else { panic!("{told:?}") };
+        assert_eq!(status["overlay"], borne, "what is not applied again is given up");
+        let condition = &told.notices[0];
+        assert_eq!((condition.type_.as_str(), condition.reason.as_str()), ("Planned", "Unreadable"));
+        assert!(condition.message.contains("podCIDRs: invalid type"), "{}", condition.message);
+
+        // Another node with the very host bits of the first comes, and gets another address.
+        let mut rival = node("a", 2);
+        rival.metadata.name = Some("a-n2".to_owned());
+        rival.spec.node_name = Some("n2".to_owned());
+        rival.spec.pod_cidrs = vec!["10.1.2.0/24".to_owned()];
+        index.take(News::Put(Object::ClusterNode(Box::new(rival))));
+        let writes = self::writes(&index);
+        let given = writes.iter().find(|write| write.target.name == "a-n2").unwrap();
+        let Action::Addresses(status) = &given.action else { panic!("{given:?}") };
+        assert_ne!(status["overlay"]["bridge"], borne["bridge"]);
+        assert!(status["overlay"]["bridge"].is_string());
+    }
+}
+
+#[test]
+fn what_was_told_of_an_unreadable_object_is_not_told_again() {
+    let mut index = settled();
+    let Object::Unreadable(resource, name, unreadable) = newer("b-n1", None) else { unreachable!() };
+    index.take(News::Put(Object::Unreadable(resource, name.clone(), unreadable.clone())));
+    let told = writes(&index).into_iter().find(|write| write.target.name == "b-n1").unwrap();
+    let conditions = told.notices;
+    let again = Unreadable { conditions, ..*unreadable };
+    index.take(News::Put(Object::Unreadable(resource, name, Box::new(again))));
+    assert!(writes(&index).iter().all(|write| write.target.name != "b-n1"));
 }

@@ -36,7 +36,11 @@ impl Control {
     }
 
     pub(crate) fn manage(&self) -> Running {
-        Running(tokio::spawn(network_manager::run(self.client.clone(), std::future::pending())))
+        self.manage_as(network_manager::Config::alone(self.client.clone()))
+    }
+
+    pub(crate) fn manage_as(&self, config: network_manager::Config) -> Running {
+        Running(tokio::spawn(async move { match network_manager::run(config).await {} }))
     }
 
     /// Server-side apply by another writer.
