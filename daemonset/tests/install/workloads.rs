@@ -21,9 +21,9 @@ async fn applying_again_changes_nothing_and_leaves_the_clusters_name_alone() {
     assert_eq!(settings.data.unwrap()["cluster"], "a");
 }
 
-/// The version of every object of a manifest, as it is now.
+/// What an apply could have changed of every object of a manifest.
 fn versions(plane: &ControlPlane, yaml: &str) -> Vec<String> {
-    let format = "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.generation} {.metadata.labels}{\"\\n\"}{end}";
+    let format = "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.generation} {.metadata.labels} {.data} {.rules}{\"\\n\"}{end}";
     let said = kubectl(plane, "versions", yaml, &["get", "-o", format]).unwrap();
     said.lines().map(str::to_owned).collect()
 }

@@ -14,7 +14,7 @@ use kubernetes::{Binaries, ControlPlane, Options};
 use manifests::{CONTROL, MEMBER};
 use serde_json::{Value, json};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, in_namespace, named};
 
 /// `None`: it was said that the binaries are missing.
 static PLANE: LazyLock<Option<ControlPlane>> = LazyLock::new(|| {
@@ -27,6 +27,10 @@ static PLANE: LazyLock<Option<ControlPlane>> = LazyLock::new(|| {
     for (number, object) in objects().into_iter().enumerate() {
         apply(&plane, &format!("object-{number}"), &object.to_string(), &[]).expect("it is valid");
     }
+    // As `kosmosctl join` does it: whoever applies the manifest again does not own this key.
+    let settings = in_namespace("clusterlink-system", named("v1", "ConfigMap", "clusterlink")).to_string();
+    let patch = ["patch", "--type=merge", r#"--patch={"data":{"cluster":"a"}}"#];
+    kubectl(&plane, "settings", &settings, &patch).expect("it was applied");
     Some(plane)
 });
 
@@ -34,8 +38,6 @@ static PLANE: LazyLock<Option<ControlPlane>> = LazyLock::new(|| {
 fn objects() -> Vec<Value> {
     let mut objects: Vec<Value> = ["a", "a-b"].into_iter().flat_map(manifests::membership).collect();
     objects.extend(["a", "a-b"].map(cluster));
-    objects.push(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"cluster": "a"},
-        "metadata": {"name": "clusterlink", "namespace": "clusterlink-system"}}));
     for node in ["n1", "n2", "b-c"] {
         objects.push(json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node}}));
         objects.push(json!({"apiVersion": "v1", "kind": "Pod",
