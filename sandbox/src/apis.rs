@@ -17,7 +17,7 @@ use crate::scenario::CONTROL;
 use crate::state::{ApiStatus, StateDir, StateError};
 
 /// Where the API servers listen on the underlay, counted up from the control cluster's.
-const FIRST_PORT: u16 = 6443;
+pub(crate) const FIRST_PORT: u16 = 6443;
 
 /// Why an API server is not there.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,18 @@ pub enum ApiError {
 pub struct HostListener {
     cluster: String,
     listener: TcpListener,
+}
+
+impl HostListener {
+    /// Whose it is.
+    pub(crate) fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
+    /// The socket.
+    pub(crate) fn into_listener(self) -> TcpListener {
+        self.listener
+    }
 }
 
 /// One listener for the control cluster and one for each member, on free ports.

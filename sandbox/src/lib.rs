@@ -9,6 +9,7 @@ mod applied;
 pub mod client;
 pub mod components;
 pub mod isolate;
+pub mod machines;
 pub mod matrix;
 pub mod objects;
 pub mod paths;

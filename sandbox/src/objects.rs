@@ -6,8 +6,13 @@ use std::net::IpAddr;
 use api::{Family, GATEWAY_LABEL, IpFamily, NetworkType};
 use serde_json::{Value, json};
 
-use crate::addressing::{ClusterLayout, Layout, NodeLayout, PodLayout, SERVICE_PORT, ServiceLayout};
+use crate::addressing::{
+    ClusterLayout, Layout, NodeLayout, PodLayout, SERVICE_PORT, ServiceLayout, underlay_gateway,
+};
 
+/// What the world's own pods are labelled with.
+const POD_APP: &str = "netperf";
+const HOST_APP: &str = "netperf-host";
 /// The namespace of everything that has one.
 const NAMESPACE: &str = "default";
 
@@ -26,14 +31,61 @@ pub fn member(cluster: &ClusterLayout) -> Vec<Value> {
     objects
 }
 
-/// Everything in the control cluster's API: what a person says of the members.
+/// Everything in the control cluster's API.
 pub fn control(layout: &Layout) -> Vec<Value> {
-    let mut objects = definitions();
-    objects.extend(layout.clusters.iter().map(cluster));
-    objects
+    [definitions(), clusters(layout)].concat()
 }
 
-fn definitions() -> Vec<Value> {
+/// What a person says of the members.
+pub(crate) fn clusters(layout: &Layout) -> Vec<Value> {
+    layout.clusters.iter().map(cluster).collect()
+}
+
+/// Nodes as their kubelets would register them, and services, whose EndpointSlices are left to their controller.
+pub(crate) fn nodes_and_services(cluster: &ClusterLayout) -> Vec<Value> {
+    let schedulable = cluster.nodes.iter().map(|node| with_room(self::node(node)));
+    schedulable.chain(cluster.services.iter().map(service)).collect()
+}
+
+/// The pods that answer: one on each node's own network, and the layout's.
+pub(crate) fn pods(cluster: &ClusterLayout) -> Vec<Value> {
+    let of_node = |node: &NodeLayout| {
+        let pods = node.pods.iter().map(|p| pod(cluster, node, p));
+        std::iter::once(host_pod(node)).chain(pods).collect::<Vec<_>>()
+    };
+    cluster.nodes.iter().flat_map(of_node).collect()
+}
+
+/// Name of the one node of the control cluster, which is the root namespace.
+pub(crate) const CONTROL_NODE: &str = "node1";
+
+/// The one node of the control cluster.
+pub(crate) fn control_node() -> Value {
+    let address = underlay_gateway(Family::V4);
+    with_room(json!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {
+            "name": CONTROL_NODE,
+            "labels": {"kubernetes.io/hostname": CONTROL_NODE, "kubernetes.io/os": "linux"},
+        },
+        "status": {
+            "addresses": [{"type": "InternalIP", "address": address}],
+            "conditions": [ready()],
+            "nodeInfo": node_info(),
+        },
+    }))
+}
+
+/// A node with what the scheduler asks for.
+fn with_room(mut node: Value) -> Value {
+    let room = json!({"cpu": "64", "memory": "256Gi", "pods": "200"});
+    node["status"]["capacity"] = room.clone();
+    node["status"]["allocatable"] = room;
+    node
+}
+
+/// The definitions of our kinds.
+pub(crate) fn definitions() -> Vec<Value> {
     let value = |crd| serde_json::to_value(crd).expect("a definition is plain data");
     api::crd::all().into_iter().map(value).collect()
 }
@@ -68,13 +120,14 @@ fn node(node: &NodeLayout) -> Value {
         "spec": {"podCIDR": node.pod_cidrs[0], "podCIDRs": node.pod_cidrs},
         "status": {
             "addresses": addresses,
-            "conditions": [{
-                "type": "Ready", "status": "True",
-                "reason": "KubeletReady", "message": "the namespace is up",
-            }],
+            "conditions": [ready()],
             "nodeInfo": node_info(),
         },
     })
+}
+
+fn ready() -> Value {
+    json!({"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the namespace is up"})
 }
 
 /// All strings are required by the schema; `kubectl get nodes -o wide` shows some.
@@ -90,16 +143,22 @@ fn node_info() -> Value {
 
 fn pod(cluster: &ClusterLayout, node: &NodeLayout, pod: &PodLayout) -> Value {
     let behind = cluster.services.iter().filter(|service| service.backend == *pod);
-    let mut labels = json!({"app": "netperf"});
+    let mut labels = json!({"app": POD_APP});
     for service in behind {
         labels[service_label(service)] = "true".into();
     }
     pod_object(node, &pod.place, &labels, &pod.addresses, false)
 }
 
+/// Whether it is one of the world's own pods, whose processes are the supervisor's.
+pub(crate) fn is_of_the_world(pod: &k8s_openapi::api::core::v1::Pod) -> bool {
+    let app = pod.metadata.labels.as_ref().and_then(|labels| labels.get("app"));
+    app.is_some_and(|app| app == POD_APP || app == HOST_APP)
+}
+
 /// The hostNetwork pod that answers at the node's own addresses.
 fn host_pod(node: &NodeLayout) -> Value {
-    pod_object(node, &format!("{}-host", node.place), &json!({"app": "netperf-host"}), &node.underlay, true)
+    pod_object(node, &format!("{}-host", node.place), &json!({"app": HOST_APP}), &node.underlay, true)
 }
 
 fn pod_object(node: &NodeLayout, name: &str, labels: &Value, addresses: &[IpAddr], host: bool) -> Value {

@@ -56,6 +56,18 @@ impl Processes {
         lock(&self.statuses).values().cloned().collect()
     }
 
+    /// Shows a process that somebody else looks after.
+    pub(crate) fn record(&self, status: ProcessStatus) {
+        lock(&self.statuses).insert(status.name.clone(), status);
+        let _ = self.changed.send(());
+    }
+
+    /// Shows it no longer.
+    pub(crate) fn forget(&self, name: &str) {
+        lock(&self.statuses).remove(name);
+        let _ = self.changed.send(());
+    }
+
     /// Starts a process and keeps it running. An error is one of the first start; later ones are in its status.
     pub fn start(&self, spec: ProcessSpec, namespace: &Namespace, log: &Path) -> io::Result<()> {
         let status = ProcessStatus {

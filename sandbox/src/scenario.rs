@@ -38,6 +38,40 @@ pub enum Firewall {
     Nft,
 }
 
+/// Whose API servers a sandbox has, and with them whose kubelet, kube-proxy and CNI.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ControlPlane {
+    /// The embedded API, and rules in the manner of kube-proxy and flannel: up in half a second.
+    #[default]
+    Embedded,
+    /// Kubernetes itself for each cluster (etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kube-proxy), and
+    /// flannel: half a gigabyte and some seconds for each.
+    Kubernetes,
+}
+
+/// How kube-proxy translates service addresses, where it is a real one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Proxy {
+    /// `--proxy-mode=iptables`.
+    #[default]
+    Iptables,
+    /// `--proxy-mode=nftables`.
+    Nftables,
+}
+
+/// What the embedded world's CNI masquerades.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Masquerade {
+    /// As flannel: what leaves the cluster's pods, and what enters for pods of other nodes too.
+    #[default]
+    Flannel,
+    /// As most others: what leaves the cluster's pods.
+    Outgoing,
+}
+
 /// Whole clusters, and what they have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -48,6 +82,18 @@ pub struct Scenario {
     /// Packet filter of the nodes.
     #[serde(default)]
     pub firewall: Firewall,
+    /// Whose API servers.
+    #[serde(default)]
+    pub control_plane: ControlPlane,
+    /// Mode of a real kube-proxy.
+    #[serde(default)]
+    pub proxy: Proxy,
+    /// Whether kube-proxy knows the pods' CIDR, and so masquerades what comes to a service from elsewhere.
+    #[serde(default = "yes", rename = "proxyClusterCIDR")]
+    pub proxy_cluster_cidr: bool,
+    /// What the embedded world's CNI masquerades.
+    #[serde(default)]
+    pub masquerade: Masquerade,
     /// MTU of the underlay in bytes, where a cluster does not say otherwise.
     #[serde(default = "ethernet_mtu")]
     pub mtu: u32,
@@ -94,6 +140,10 @@ fn both_families() -> Vec<Family> {
     Family::ALL.to_vec()
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn ethernet_mtu() -> u32 {
     1500
 }
@@ -113,6 +163,10 @@ impl Default for Scenario {
         Scenario {
             families: both_families(),
             firewall: Firewall::default(),
+            control_plane: ControlPlane::default(),
+            proxy: Proxy::default(),
+            proxy_cluster_cidr: yes(),
+            masquerade: Masquerade::default(),
             mtu: ethernet_mtu(),
             pods_per_node: one(),
             clusters: ["a:gateway:3:2", "b:gateway:3:1", "c:p2p:2"].map(cluster).to_vec(),

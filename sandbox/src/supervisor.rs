@@ -9,16 +9,18 @@ use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use nix::unistd::{Pid, getpid};
+use tokio::runtime::Runtime;
 use tracing_subscriber::EnvFilter;
 
 use crate::addressing::Layout;
 use crate::apis::{ApiError, Apis, HostListener, bind_on_host};
 use crate::components::{Binaries, MissingProgram, components, servers};
 use crate::isolate::{IsolationError, NETNS_DIRECTORY, Side, isolate, wait};
+use crate::machines::{Clusters, MachineError, Parts};
 use crate::processes::{ProcessSpec, Processes};
 use crate::progress::Progress;
-use crate::scenario::{Scenario, ScenarioError};
-use crate::state::{Phase, Pids, StateDir, StateError, Status};
+use crate::scenario::{ControlPlane, Scenario, ScenarioError};
+use crate::state::{ApiStatus, Phase, Pids, StateDir, StateError, Status};
 use crate::world::{BuildError, Namespaces, build, spaces};
 
 /// How long a server may take until it listens.
@@ -53,6 +55,9 @@ pub enum SuperviseError {
     /// The API servers.
     #[error(transparent)]
     Api(#[from] ApiError),
+    /// The real clusters.
+    #[error(transparent)]
+    Machines(#[from] MachineError),
     /// The programs.
     #[error(transparent)]
     Program(#[from] MissingProgram),
@@ -121,6 +126,21 @@ fn outside(state: &StateDir, outer: Pid, inner: Pid) -> i32 {
     wait(inner)
 }
 
+/// The API servers, for as long as this lives.
+enum Running {
+    Embedded(Apis),
+    Kubernetes(Clusters),
+}
+
+impl Running {
+    fn statuses(&self) -> Vec<ApiStatus> {
+        match self {
+            Running::Embedded(apis) => apis.statuses(),
+            Running::Kubernetes(clusters) => clusters.statuses(),
+        }
+    }
+}
+
 /// The sandbox from inside.
 struct Inside<'a> {
     options: &'a SuperviseOptions,
@@ -142,12 +162,15 @@ impl Inside<'_> {
         Progress::step(format!("{} network namespaces", spaces.len()));
         let namespaces = build(&spaces, Path::new(NETNS_DIRECTORY))?;
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        Progress::step(format!("{} API servers", self.layout.clusters.len() + 1));
-        let apis = runtime.block_on(Apis::start(&self.layout, listeners, self.state))?;
-        status.apis = apis.statuses();
         let (processes, changes) = Processes::new();
         let processes = Arc::new(processes);
-        self.start_processes(&processes, &namespaces)?;
+        let running = match self.layout.control_plane {
+            ControlPlane::Embedded => self.start_embedded(&runtime, listeners, &processes, &namespaces)?,
+            ControlPlane::Kubernetes => {
+                self.start_kubernetes(&runtime, listeners, &processes, &namespaces)?
+            }
+        };
+        status.apis = running.statuses();
         status.phase = Phase::Ready;
         status.processes = processes.statuses();
         self.state.write_status(&status)?;
@@ -164,20 +187,60 @@ impl Inside<'_> {
         }
     }
 
-    fn start_processes(&self, processes: &Processes, namespaces: &Namespaces) -> Result<(), SuperviseError> {
+    fn start_embedded(
+        &self,
+        runtime: &Runtime,
+        listeners: Vec<HostListener>,
+        processes: &Processes,
+        namespaces: &Namespaces,
+    ) -> Result<Running, SuperviseError> {
+        Progress::step(format!("{} API servers", self.layout.clusters.len() + 1));
+        let apis = runtime.block_on(Apis::start(&self.layout, listeners, self.state))?;
         let binaries = Binaries::find();
-        let servers = servers(&self.layout, &binaries)?;
+        self.start_servers(&binaries, processes, namespaces)?;
+        if !self.options.without_components {
+            let components = components(&self.layout, &binaries, self.state)?;
+            Progress::step(format!("{} controllers and agents", components.len()));
+            self.start_all(processes, namespaces, components)?;
+        }
+        Ok(Running::Embedded(apis))
+    }
+
+    fn start_kubernetes(
+        &self,
+        runtime: &Runtime,
+        listeners: Vec<HostListener>,
+        processes: &Arc<Processes>,
+        namespaces: &Namespaces,
+    ) -> Result<Running, SuperviseError> {
+        let binaries = Binaries::find();
+        let (layout, state) = (&self.layout, self.state);
+        let parts = Parts { layout, state, namespaces, processes, binaries: &binaries };
+        let clusters = Clusters::start(&parts, listeners, runtime)?;
+        self.start_servers(&binaries, processes, namespaces)?;
+        if !self.options.without_components {
+            Progress::step("ClusterLink, from its manifests");
+            clusters.install(&parts, runtime)?;
+            if std::env::var_os("INTERIM").is_some() {
+                let components = components(&self.layout, &binaries, self.state)?;
+                self.start_all(processes, namespaces, components)?;
+            }
+        }
+        Ok(Running::Kubernetes(clusters))
+    }
+
+    fn start_servers(
+        &self,
+        binaries: &Binaries,
+        processes: &Processes,
+        namespaces: &Namespaces,
+    ) -> Result<(), SuperviseError> {
+        let servers = servers(&self.layout, binaries)?;
         Progress::step(format!("{} answering pods and hosts", servers.len()));
         self.start_all(processes, namespaces, servers)?;
         processes
             .wait_for_output(LISTEN_TIMEOUT)
-            .map_err(|problem| SuperviseError::Process { name: "servers".to_owned(), problem })?;
-        if self.options.without_components {
-            return Ok(());
-        }
-        let components = components(&self.layout, &binaries, self.state)?;
-        Progress::step(format!("{} controllers and agents", components.len()));
-        self.start_all(processes, namespaces, components)
+            .map_err(|problem| SuperviseError::Process { name: "servers".to_owned(), problem })
     }
 
     fn start_all(

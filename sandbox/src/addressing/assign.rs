@@ -30,7 +30,14 @@ impl Scenario {
             .zip(&self.clusters)
             .map(|(index, cluster)| ClusterPlan { scenario: self, cluster, index }.layout())
             .collect::<Result<_, _>>()?;
-        let layout = Layout { firewall: self.firewall, clusters };
+        let layout = Layout {
+            firewall: self.firewall,
+            control_plane: self.control_plane,
+            proxy: self.proxy,
+            proxy_cluster_cidr: self.proxy_cluster_cidr,
+            masquerade: self.masquerade,
+            clusters,
+        };
         check_places(&layout)?;
         Ok(layout)
     }

@@ -10,7 +10,7 @@ use api::{Family, NetworkType};
 use ipnetwork::IpNetwork;
 use serde::{Deserialize, Serialize};
 
-use crate::scenario::Firewall;
+use crate::scenario::{ControlPlane, Firewall, Masquerade, Proxy};
 
 /// The port of every service, and of the answering process behind it.
 pub const SERVICE_PORT: u16 = netperf::PORT;
@@ -20,6 +20,14 @@ pub const SERVICE_PORT: u16 = netperf::PORT;
 pub struct Layout {
     /// Packet filter of the nodes.
     pub firewall: Firewall,
+    /// Whose API servers, kube-proxy and CNI.
+    pub control_plane: ControlPlane,
+    /// Mode of a real kube-proxy.
+    pub proxy: Proxy,
+    /// Whether kube-proxy knows the pods' CIDR.
+    pub proxy_cluster_cidr: bool,
+    /// What the embedded world's CNI masquerades.
+    pub masquerade: Masquerade,
     /// In the order of the scenario.
     pub clusters: Vec<ClusterLayout>,
 }

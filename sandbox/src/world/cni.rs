@@ -7,6 +7,7 @@ use ipnetwork::IpNetwork;
 use super::node::next_hop;
 use super::{CNI_BRIDGE, Device, DeviceKind, Route, UPLINK, within};
 use crate::addressing::{ClusterLayout, NodeLayout};
+use crate::scenario::Masquerade as Kind;
 
 pub(super) fn devices(cluster: &ClusterLayout, node: &NodeLayout) -> Vec<Device> {
     let addresses = node.bridge.iter().zip(&node.pod_cidrs).map(|(&address, &cidr)| within(address, cidr));
@@ -44,15 +45,17 @@ pub(super) struct Masquerade {
     pub(super) cluster: IpNetwork,
     /// This node's pods.
     pub(super) node: IpNetwork,
+    /// Whose rules.
+    pub(super) kind: Kind,
 }
 
 impl Masquerade {
     /// Lines of the table `nat` for iptables-restore: flannel's chain as flannel v0.22 and later write it.
     pub(super) fn iptables(&self) -> Vec<String> {
-        let Masquerade { cluster, node } = self;
+        let Masquerade { cluster, node, kind } = self;
         let multicast = multicast(*cluster);
         let comment = "-m comment --comment \"flanneld masq\"";
-        vec![
+        let mut lines = vec![
             ":FLANNEL-POSTRTG -".to_owned(),
             format!("-A POSTROUTING {comment} -j FLANNEL-POSTRTG"),
             format!("-A FLANNEL-POSTRTG -m mark --mark 0x4000/0x4000 {comment} -j RETURN"),
@@ -62,16 +65,27 @@ impl Masquerade {
             format!(
                 "-A FLANNEL-POSTRTG -s {cluster} ! -d {multicast} {comment} -j MASQUERADE --random-fully"
             ),
-            format!("-A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} {comment} -j MASQUERADE --random-fully"),
-        ]
+        ];
+        if *kind == Kind::Flannel {
+            lines.push(format!(
+                "-A FLANNEL-POSTRTG ! -s {cluster} -d {cluster} {comment} -j MASQUERADE --random-fully"
+            ));
+        }
+        lines
     }
 
     /// The same as a native table.
     pub(super) fn nft(&self) -> String {
-        let Masquerade { cluster, node } = self;
+        let Masquerade { cluster, node, kind } = self;
         let (table, ip, multicast) = match Family::of_network(*cluster) {
             Family::V4 => ("flannel-ipv4", "ip", multicast(*cluster)),
             Family::V6 => ("flannel-ipv6", "ip6", multicast(*cluster)),
+        };
+        let entering = match kind {
+            Kind::Flannel => {
+                format!("    {ip} saddr != {cluster} {ip} daddr {cluster} masquerade fully-random\n")
+            }
+            Kind::Outgoing => String::new(),
         };
         format!(
             "table {ip} {table} {{
@@ -82,8 +96,7 @@ impl Masquerade {
     {ip} saddr {cluster} {ip} daddr {node} return
     {ip} saddr != {cluster} {ip} daddr {node} return
     {ip} saddr {cluster} {ip} daddr != {multicast} masquerade fully-random
-    {ip} saddr != {cluster} {ip} daddr {cluster} masquerade fully-random
-  }}
+{entering}  }}
 }}
 "
         )

@@ -1,5 +1,6 @@
 //! A node's packet filter as its CNI, its kube-proxy and a hardened host leave it: FORWARD drops by policy and accepts
-//! the cluster's own traffic only (pods among each other, pods to the underlay, the cluster's nodes to pods).
+//! the cluster's own traffic only (pods among each other, pods to the underlay, the cluster's nodes to pods). Where a real
+//! kube-proxy and a real flannel are, they write their own rules, and only the hardened host's are here.
 
 use std::net::IpAddr;
 
@@ -9,8 +10,8 @@ use ipnetwork::IpNetwork;
 use super::UPLINK;
 use super::cni::Masquerade;
 use super::proxy::Proxy;
-use crate::addressing::{ClusterLayout, NodeLayout};
-use crate::scenario::Firewall;
+use crate::addressing::{ClusterLayout, Layout, NodeLayout};
+use crate::scenario::{ControlPlane, Firewall};
 
 /// Text for a program that loads it as one transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +25,17 @@ pub struct Ruleset {
 }
 
 /// What a node's packet filter is loaded with.
-pub(super) fn rulesets(firewall: Firewall, cluster: &ClusterLayout, node: &NodeLayout) -> Vec<Ruleset> {
-    let families: Vec<Rules<'_>> = cluster
-        .pod_cidrs
-        .iter()
-        .zip(&node.pod_cidrs)
-        .map(|(&pods, &own)| Rules { cluster, pods, masquerade: Masquerade { cluster: pods, node: own } })
-        .collect();
-    match firewall {
+pub(super) fn rulesets(layout: &Layout, cluster: &ClusterLayout, node: &NodeLayout) -> Vec<Ruleset> {
+    let rules = |(&pods, &own)| Rules {
+        cluster,
+        pods,
+        kubernetes: (layout.control_plane == ControlPlane::Embedded).then(|| KubernetesRules {
+            proxy: Proxy::new(cluster, Family::of_network(pods), layout.proxy_cluster_cidr.then_some(pods)),
+            masquerade: Masquerade { cluster: pods, node: own, kind: layout.masquerade },
+        }),
+    };
+    let families: Vec<Rules<'_>> = cluster.pod_cidrs.iter().zip(&node.pod_cidrs).map(rules).collect();
+    match layout.firewall {
         Firewall::Iptables => families.iter().map(Rules::iptables).collect(),
         Firewall::Nft => {
             let tables: String = families.iter().map(Rules::nft).collect();
@@ -45,6 +49,12 @@ pub(super) fn rulesets(firewall: Firewall, cluster: &ClusterLayout, node: &NodeL
 struct Rules<'a> {
     cluster: &'a ClusterLayout,
     pods: IpNetwork,
+    kubernetes: Option<KubernetesRules>,
+}
+
+/// What kube-proxy and the CNI would write.
+struct KubernetesRules {
+    proxy: Proxy,
     masquerade: Masquerade,
 }
 
@@ -64,20 +74,21 @@ impl Rules<'_> {
             .filter(move |&ip| Family::of(ip) == family)
     }
 
-    fn proxy(&self) -> Proxy {
-        Proxy::new(self.cluster, self.family(), self.pods)
-    }
-
     fn iptables(&self) -> Ruleset {
         let pods = self.pods;
-        let mut filter = Proxy::iptables_filter();
+        let mut filter = match &self.kubernetes {
+            Some(_) => Proxy::iptables_filter(),
+            None => vec!["-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT".to_owned()],
+        };
         filter.push(format!("-A FORWARD -s {pods} -d {pods} -j ACCEPT"));
         filter.push(format!("-A FORWARD -s {pods} -o {UPLINK} -j ACCEPT"));
         filter.extend(self.nodes().map(|node| format!("-A FORWARD -s {node} -d {pods} -j ACCEPT")));
-        let mut nat = self.proxy().iptables_nat();
-        nat.extend(self.masquerade.iptables());
-        let text = restore_table("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"], None, &nat)
-            + &restore_table("filter", &["INPUT", "FORWARD", "OUTPUT"], Some("FORWARD"), &filter);
+        let mut text = String::new();
+        if let Some(KubernetesRules { proxy, masquerade }) = &self.kubernetes {
+            let nat = [proxy.iptables_nat(), masquerade.iptables()].concat();
+            text += &restore_table("nat", &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"], None, &nat);
+        }
+        text += &restore_table("filter", &["INPUT", "FORWARD", "OUTPUT"], Some("FORWARD"), &filter);
         let programs: &[&str] = match self.family() {
             Family::V4 => &["iptables-nft-restore", "iptables-restore"],
             Family::V6 => &["ip6tables-nft-restore", "ip6tables-restore"],
@@ -86,7 +97,8 @@ impl Rules<'_> {
     }
 
     fn nft(&self) -> String {
-        self.proxy().nft() + &self.masquerade.nft()
+        let tables = |rules: &KubernetesRules| rules.proxy.nft() + &rules.masquerade.nft();
+        self.kubernetes.as_ref().map(tables).unwrap_or_default()
     }
 }
 
@@ -139,9 +151,53 @@ mod tests {
     use crate::scenario::Scenario;
 
     fn texts(firewall: Firewall) -> Vec<String> {
-        let layout = Scenario::default().layout().unwrap();
+        of(&Scenario { firewall, ..Scenario::default() })
+    }
+
+    fn of(scenario: &Scenario) -> Vec<String> {
+        let layout = scenario.layout().unwrap();
         let cluster = &layout.clusters[0];
-        rulesets(firewall, cluster, &cluster.nodes[0]).into_iter().map(|ruleset| ruleset.text).collect()
+        rulesets(&layout, cluster, &cluster.nodes[0]).into_iter().map(|ruleset| ruleset.text).collect()
+    }
+
+    #[test]
+    fn a_real_kube_proxy_and_a_real_cni_find_their_chains_empty() {
+        for firewall in [Firewall::Iptables, Firewall::Nft] {
+            let texts =
+                of(&Scenario { firewall, control_plane: ControlPlane::Kubernetes, ..Scenario::default() });
+            for text in &texts {
+                assert!(
+                    !text.contains("KUBE") && !text.contains("kube-proxy") && !text.contains("MASQ"),
+                    "{text}"
+                );
+                assert!(text.contains("FORWARD DROP") || text.contains("policy drop"), "{text}");
+            }
+            assert!(!texts.is_empty());
+        }
+    }
+
+    #[test]
+    fn without_a_cluster_cidr_only_the_cnis_masquerade_is_left() {
+        for firewall in [Firewall::Iptables, Firewall::Nft] {
+            let scenario = Scenario {
+                firewall,
+                proxy_cluster_cidr: false,
+                masquerade: crate::scenario::Masquerade::Outgoing,
+                ..Scenario::default()
+            };
+            let text = of(&scenario).concat();
+            for entering in [
+                "! -s 10.1.0.0/16 -j KUBE-MARK-MASQ",
+                "! -s 10.1.0.0/16 -d 10.1.0.0/16",
+                "saddr != 10.1.0.0/16 m",
+            ] {
+                assert!(!text.contains(entering), "{text}");
+            }
+            assert!(
+                text.contains("10.1.0.0/16 ! -d 224.") || text.contains("10.1.0.0/16 ip daddr != 224."),
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -20,6 +20,7 @@ use api::Family;
 use ipnetwork::IpNetwork;
 
 use crate::addressing::Layout;
+use crate::scenario::ControlPlane;
 
 pub use build::{BuildError, Namespaces, build};
 pub use firewall::Ruleset;
@@ -155,8 +156,11 @@ fn router_sysctls() -> Vec<(String, String)> {
 pub fn spaces(layout: &Layout) -> Vec<Space> {
     let mut spaces = vec![underlay::space(layout), outside::space(layout)];
     for (cluster, node) in layout.nodes() {
-        spaces.push(node::space(layout.firewall, cluster, node));
-        spaces.extend(node.pods.iter().map(|pod| pod::space(cluster, node, pod)));
+        spaces.push(node::space(layout, cluster, node));
+        spaces.extend(node.pods.iter().map(|pod| match layout.control_plane {
+            ControlPlane::Embedded => pod::space(cluster, node, pod),
+            ControlPlane::Kubernetes => pod::unwired(pod),
+        }));
     }
     spaces
 }

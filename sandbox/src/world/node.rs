@@ -7,21 +7,26 @@ use api::Family;
 use super::{
     Device, DeviceKind, Route, Space, UPLINK, cni, everything, firewall, link_local, router_sysctls, within,
 };
-use crate::addressing::{ClusterLayout, NodeLayout, underlay_gateway, underlay_network};
-use crate::scenario::Firewall;
+use crate::addressing::{ClusterLayout, Layout, NodeLayout, underlay_gateway, underlay_network};
+use crate::scenario::ControlPlane;
 
-pub(super) fn space(firewall: Firewall, cluster: &ClusterLayout, node: &NodeLayout) -> Space {
+pub(super) fn space(layout: &Layout, cluster: &ClusterLayout, node: &NodeLayout) -> Space {
     let mut devices = vec![uplink(cluster, node)];
-    devices.extend(cni::devices(cluster, node));
     let mut routes: Vec<Route> = default_routes(cluster, node).collect();
-    routes.extend(cni::routes(cluster, node));
-    Space {
-        place: node.place.clone(),
-        sysctls: router_sysctls(),
-        devices,
-        routes,
-        rulesets: firewall::rulesets(firewall, cluster, node),
+    let mut sysctls = router_sysctls();
+    match layout.control_plane {
+        ControlPlane::Embedded => {
+            devices.extend(cni::devices(cluster, node));
+            routes.extend(cni::routes(cluster, node));
+        }
+        // What kubeadm asks of every node, and flannel looks for.
+        ControlPlane::Kubernetes => {
+            let tables = ["iptables", "ip6tables"];
+            sysctls.extend(tables.map(|tables| (format!("bridge/bridge-nf-call-{tables}"), "1".to_owned())));
+        }
     }
+    let rulesets = firewall::rulesets(layout, cluster, node);
+    Space { place: node.place.clone(), sysctls, devices, routes, rulesets }
 }
 
 fn uplink(cluster: &ClusterLayout, node: &NodeLayout) -> Device {

@@ -5,6 +5,17 @@ use api::Family;
 use super::{Device, DeviceKind, Route, Space, UPLINK, base_sysctls, host_prefix};
 use crate::addressing::{ClusterLayout, NodeLayout, PodLayout};
 
+/// A pod that a CNI plugin is going to wire.
+pub(super) fn unwired(pod: &PodLayout) -> Space {
+    Space {
+        place: pod.place.clone(),
+        sysctls: base_sysctls(),
+        devices: Vec::new(),
+        routes: Vec::new(),
+        rulesets: Vec::new(),
+    }
+}
+
 pub(super) fn space(cluster: &ClusterLayout, node: &NodeLayout, pod: &PodLayout) -> Space {
     let mut routes = Vec::new();
     for &gateway in &node.bridge {

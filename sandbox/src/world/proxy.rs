@@ -11,7 +11,8 @@ use crate::addressing::{ClusterLayout, SERVICE_PORT};
 /// The service addresses of a cluster, of one family.
 pub(super) struct Proxy {
     family: Family,
-    cluster: IpNetwork,
+    /// The pods' CIDR, where kube-proxy has been told: what comes from elsewhere is masqueraded.
+    cluster: Option<IpNetwork>,
     /// Service address and backend.
     services: Vec<(IpAddr, IpAddr)>,
 }
@@ -20,7 +21,7 @@ const PROTOCOLS: [&str; 2] = ["tcp", "udp"];
 
 impl Proxy {
     /// What all nodes of the cluster have.
-    pub(super) fn new(cluster: &ClusterLayout, family: Family, pods: IpNetwork) -> Self {
+    pub(super) fn new(cluster: &ClusterLayout, family: Family, pods: Option<IpNetwork>) -> Self {
         let of = |addresses: &[IpAddr]| addresses.iter().copied().find(|&ip| Family::of(ip) == family);
         let pair = |service: &crate::addressing::ServiceLayout| {
             Some((of(&service.addresses)?, of(&service.backend.addresses)?))
@@ -58,19 +59,20 @@ impl Proxy {
         address: IpAddr,
         backend: IpAddr,
         protocol: &str,
-    ) -> [String; 5] {
+    ) -> Vec<String> {
         let chain = format!("KUBE-SVC-{}{number}", protocol.to_uppercase());
         let to = SocketAddr::new(backend, SERVICE_PORT);
-        [
+        let mut lines = vec![
             format!(":{chain} -"),
             format!(
                 "-A KUBE-SERVICES -d {address} -p {protocol} -m {protocol} --dport {SERVICE_PORT} -j {chain}"
             ),
-            format!("-A {chain} ! -s {} -j KUBE-MARK-MASQ", self.cluster),
             // The backend that calls its own service would answer itself.
             format!("-A {chain} -s {backend} -j KUBE-MARK-MASQ"),
-            format!("-A {chain} -p {protocol} -m {protocol} -j DNAT --to-destination {to}"),
-        ]
+        ];
+        lines.extend(self.cluster.map(|cluster| format!("-A {chain} ! -s {cluster} -j KUBE-MARK-MASQ")));
+        lines.push(format!("-A {chain} -p {protocol} -m {protocol} -j DNAT --to-destination {to}"));
+        lines
     }
 
     /// Lines of the table `filter` for iptables-restore.
@@ -92,13 +94,15 @@ impl Proxy {
             Family::V4 => "ip",
             Family::V6 => "ip6",
         };
-        let cluster = self.cluster;
         let mut services = String::new();
         for &(address, backend) in &self.services {
             let to = SocketAddr::new(backend, SERVICE_PORT);
             for protocol in PROTOCOLS {
                 let this = format!("{ip} daddr {address} {protocol} dport {SERVICE_PORT}");
-                services += &format!("    {this} {ip} saddr != {cluster} meta mark set meta mark | 0x4000\n");
+                if let Some(cluster) = self.cluster {
+                    services +=
+                        &format!("    {this} {ip} saddr != {cluster} meta mark set meta mark | 0x4000\n");
+                }
                 services += &format!("    {this} {ip} saddr {backend} meta mark set meta mark | 0x4000\n");
                 services += &format!("    {this} dnat to {to}\n");
             }

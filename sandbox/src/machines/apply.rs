@@ -1,0 +1,75 @@
+//! Writes objects as an administrator would.
+
+use std::time::{Duration, Instant};
+
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::core::{ApiResource, GroupVersionKind};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+
+use super::MachineError;
+use super::planes::Plane;
+
+/// Who writes.
+const WRITER: &str = "sandbox";
+/// How long a kind may take from its definition until the server knows it.
+const ESTABLISHED: Duration = Duration::from_secs(15);
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Applies the objects in order, each with its status where it has one.
+pub(super) async fn apply(plane: &Plane, objects: Vec<Value>) -> Result<(), MachineError> {
+    let client = plane.client();
+    for mut value in objects {
+        let status = value.as_object_mut().and_then(|object| object.remove("status"));
+        let what = format!(
+            "{} {}",
+            value["kind"].as_str().unwrap_or_default(),
+            value["metadata"]["name"].as_str().unwrap_or_default()
+        );
+        let failed = |error| MachineError::api(&plane.cluster, what.clone())(error);
+        let object: DynamicObject =
+            serde_json::from_value(value).map_err(kube::Error::SerdeError).map_err(failed)?;
+        let api = api_of(&client, &object);
+        patiently(&api, &object).await.map_err(failed)?;
+        if let Some(status) = status {
+            let patch = Patch::Merge(json!({"status": status}));
+            api.patch_status(&object.name_any(), &PatchParams::default(), &patch).await.map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// A kind that has just been defined is not served at once, and the service accounts of a new namespace come later.
+async fn patiently(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), kube::Error> {
+    let until = Instant::now() + ESTABLISHED;
+    let parameters = PatchParams::apply(WRITER).force();
+    loop {
+        match api.patch(&object.name_any(), &parameters, &Patch::Apply(object)).await {
+            Err(kube::Error::Api(answer)) if matches!(answer.code, 403 | 404) && Instant::now() < until => {
+                tokio::time::sleep(LOOK).await;
+            }
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn api_of(client: &Client, object: &DynamicObject) -> Api<DynamicObject> {
+    let types = object.types.clone().unwrap_or_default();
+    let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
+    match &object.metadata.namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// The documents of a manifest.
+pub(super) fn documents(manifest: &'static str, text: &str) -> Result<Vec<Value>, MachineError> {
+    let wrong = |problem: String| MachineError::Manifest { manifest, problem };
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(text).map_err(|error| wrong(error.to_string()))?;
+    if documents.is_empty() {
+        return Err(wrong("it holds no object".to_owned()));
+    }
+    Ok(documents)
+}

@@ -1,0 +1,109 @@
+//! Installs ClusterLink as an operator does: `daemonset/control.yaml` in the control cluster, `daemonset/member.yaml` in
+//! each member, and for each member the one credential that it has for the control cluster.
+
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::ServiceAccount;
+use kube::Api;
+use serde_json::{Value, json};
+
+use super::MachineError;
+use super::apply::{apply, documents};
+use super::planes::{Plane, Planes};
+use crate::addressing::{ClusterLayout, Layout};
+
+const CONTROL_MANIFEST: &str = include_str!("../../../daemonset/control.yaml");
+const MEMBER_MANIFEST: &str = include_str!("../../../daemonset/member.yaml");
+const MEMBERSHIP_MANIFEST: &str = include_str!("../../../daemonset/membership.yaml");
+/// What stands for a member's name in the manifest of its membership.
+const PLACEHOLDER: &str = "cluster-name";
+const SYSTEM: &str = "clusterlink-system";
+const MEMBERS: &str = "clusterlink-members";
+/// As `kosmosctl join` asks for.
+const TOKEN_SECONDS: i64 = 24 * 3600;
+
+/// Installs everything in every cluster.
+pub(super) async fn install(layout: &Layout, planes: &Planes) -> Result<(), MachineError> {
+    let control = planes.control();
+    apply(control, documents("daemonset/control.yaml", CONTROL_MANIFEST)?).await?;
+    let joins = layout.clusters.iter().map(|cluster| join(control, planes.of(&cluster.name), cluster));
+    futures::future::try_join_all(joins).await.map(drop)
+}
+
+async fn join(control: &Plane, member: &Plane, cluster: &ClusterLayout) -> Result<(), MachineError> {
+    let mut membership = documents("daemonset/membership.yaml", MEMBERSHIP_MANIFEST)?;
+    membership.iter_mut().for_each(|value| rename(value, &cluster.name));
+    apply(control, membership).await?;
+    let token = token(control, &cluster.name).await?;
+    let mut objects = documents("daemonset/member.yaml", MEMBER_MANIFEST)?;
+    for object in &mut objects {
+        if object["kind"] == "ConfigMap" && object["metadata"]["name"] == "clusterlink" {
+            object["data"]["cluster"] = cluster.name.clone().into();
+        }
+    }
+    // Before the Deployment that mounts it.
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+        "metadata": {"name": "clusterlink-control", "namespace": SYSTEM},
+        "stringData": {"kubeconfig": kubeconfig(control, &cluster.name, &token).to_string()},
+    });
+    let namespaces = objects.iter().rposition(|object| object["kind"] == "Namespace").map_or(0, |at| at + 1);
+    objects.insert(namespaces, secret);
+    apply(member, objects).await
+}
+
+/// Puts the member's name in place of the placeholder, in every string.
+fn rename(value: &mut Value, name: &str) {
+    match value {
+        Value::String(text) if text.contains(PLACEHOLDER) => *text = text.replace(PLACEHOLDER, name),
+        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, name)),
+        Value::Object(fields) => fields.values_mut().for_each(|field| rename(field, name)),
+        _ => {}
+    }
+}
+
+async fn token(control: &Plane, account: &str) -> Result<String, MachineError> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(control.client(), MEMBERS);
+    let spec = TokenRequestSpec { expiration_seconds: Some(TOKEN_SECONDS), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let answer = accounts.create_token_request(account, &Default::default(), &request).await;
+    let what = format!("a token of {MEMBERS}/{account}");
+    let answer = answer.map_err(MachineError::api(&control.cluster, what))?;
+    Ok(answer.status.map(|status| status.token).unwrap_or_default())
+}
+
+fn kubeconfig(control: &Plane, member: &str, token: &str) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "control",
+        "clusters": [{"name": "control", "cluster": {
+            "server": control.control_plane.url(),
+            "certificate-authority-data": base64(control.control_plane.ca().as_bytes()),
+        }}],
+        "users": [{"name": member, "user": {"token": token}}],
+        "contexts": [{"name": "control", "context": {"cluster": "control", "user": member}}],
+    })
+}
+
+/// RFC 4648, 4.
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+/// TEMPORARY.
+pub(super) fn interim(parts: &super::Parts<'_>, planes: &Planes) -> Result<(), MachineError> {
+    let write = |plane: &Plane, name: String| {
+        let path = plane.control_plane.kubeconfig_for(&name, &["system:masters"])?;
+        let text = std::fs::read_to_string(&path).map_err(MachineError::file(&path))?;
+        parts.state.write(&format!("{name}.kubeconfig"), &text)?;
+        Ok::<_, MachineError>(())
+    };
+    write(planes.control(), "control.network-manager".to_owned())?;
+    for cluster in &parts.layout.clusters {
+        write(planes.control(), format!("control.controller-manager-{}", cluster.name))?;
+        write(planes.of(&cluster.name), format!("{}.controller-manager", cluster.name))?;
+        for node in &cluster.nodes {
+            write(planes.of(&cluster.name), format!("{}.agent-{}", cluster.name, node.name))?;
+        }
+    }
+    Ok(())
+}
