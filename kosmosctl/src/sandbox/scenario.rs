@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sandbox::scenario::{ClusterScenario, Firewall, Scenario, ScenarioError};
+use sandbox::scenario::{ClusterScenario, ControlPlane, Firewall, Proxy, Scenario, ScenarioError};
 
 /// Flags that make a scenario; what a file says is overridden by flags.
 #[derive(Args)]
@@ -36,6 +36,15 @@ pub(crate) struct ScenarioArgs {
     /// What the nodes' CNI and kube-proxy speak to [default: iptables].
     #[arg(long, value_enum)]
     firewall: Option<Firewall>,
+    /// Whose API servers, and with them whose kube-proxy, CNI and kubelet [default: embedded].
+    #[arg(long, value_enum)]
+    control_plane: Option<ControlPlane>,
+    /// Mode of a real kube-proxy [default: iptables].
+    #[arg(long, value_enum)]
+    proxy: Option<Proxy>,
+    /// kube-proxy is not told the pods' CIDR.
+    #[arg(long)]
+    without_proxy_cluster_cidr: bool,
 }
 
 fn family(text: &str) -> Result<api::Family, String> {
@@ -79,6 +88,9 @@ impl ScenarioArgs {
         scenario.pods_per_node = self.pods_per_node.unwrap_or(scenario.pods_per_node);
         scenario.mtu = self.mtu.unwrap_or(scenario.mtu);
         scenario.firewall = self.firewall.unwrap_or(scenario.firewall);
+        scenario.control_plane = self.control_plane.unwrap_or(scenario.control_plane);
+        scenario.proxy = self.proxy.unwrap_or(scenario.proxy);
+        scenario.proxy_cluster_cidr &= !self.without_proxy_cluster_cidr;
         if let Some(gateways) = self.gateways {
             let gateway_mode = |cluster: &&mut ClusterScenario| cluster.mode == api::NetworkType::Gateway;
             scenario
