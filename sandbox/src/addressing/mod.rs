@@ -78,6 +78,14 @@ pub struct NodeLayout {
     pub pods: Vec<PodLayout>,
 }
 
+impl NodeLayout {
+    /// The node's addresses among its pods': its bridge's, and where flannel is a real one, its tunnels' too.
+    pub fn cni_addresses(&self, control_plane: ControlPlane) -> impl Iterator<Item = IpAddr> {
+        let tunnels = (control_plane == ControlPlane::Kubernetes).then_some(&self.pod_cidrs);
+        self.bridge.iter().copied().chain(tunnels.into_iter().flatten().map(IpNetwork::network))
+    }
+}
+
 /// A pod with its addresses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PodLayout {

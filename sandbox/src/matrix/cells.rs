@@ -112,7 +112,7 @@ pub struct Plan {
 pub fn plan(layout: &Layout, overlays: &Overlays, scope: Scope) -> Plan {
     let mut planner = Planner { layout, overlays, plan: Plan::default() };
     for (cluster, node) in layout.nodes() {
-        for asker in askers(cluster, node, overlays) {
+        for asker in askers(layout, (cluster, node), overlays) {
             for target in &layout.clusters {
                 match target.name == cluster.name {
                     false if scope.remote => planner.remote(&asker, target),
@@ -134,7 +134,11 @@ struct Asker<'a> {
     seen_as: Vec<IpAddr>,
 }
 
-fn askers<'a>(cluster: &'a ClusterLayout, node: &'a NodeLayout, overlays: &Overlays) -> Vec<Asker<'a>> {
+fn askers<'a>(
+    layout: &Layout,
+    (cluster, node): (&'a ClusterLayout, &'a NodeLayout),
+    overlays: &Overlays,
+) -> Vec<Asker<'a>> {
     let end = |kind, name: &str| End {
         cluster: cluster.name.clone(),
         role: role(cluster, node),
@@ -146,7 +150,7 @@ fn askers<'a>(cluster: &'a ClusterLayout, node: &'a NodeLayout, overlays: &Overl
         cluster,
         node,
         end: end(EndKind::Host, &node.place),
-        seen_as: node.bridge.iter().copied().chain(overlay).collect(),
+        seen_as: node.cni_addresses(layout.control_plane).chain(overlay).collect(),
     };
     let pod = |pod: &crate::addressing::PodLayout| Asker {
         cluster,
@@ -171,7 +175,11 @@ struct Planner<'a> {
     plan: Plan,
 }
 
-impl Planner<'_> {
+impl<'a> Planner<'a> {
+    fn cni_addresses(&self, node: &'a NodeLayout) -> impl Iterator<Item = IpAddr> + 'a {
+        node.cni_addresses(self.layout.control_plane)
+    }
+
     /// Everything of another cluster.
     fn remote(&mut self, asker: &Asker<'_>, target: &ClusterLayout) {
         for family in Family::ALL {
@@ -224,7 +232,7 @@ impl Planner<'_> {
         }
         let masqueraders = cluster.nodes.iter().flat_map(|node| {
             let overlay = self.overlays.get(&node.place).into_iter().flatten();
-            node.bridge.iter().chain(&node.underlay).chain(overlay).copied()
+            self.cni_addresses(node).chain(node.underlay.iter().chain(overlay).copied())
         });
         let seen_as: Vec<IpAddr> = masqueraders.chain(asker.seen_as.iter().copied()).collect();
         self.service(asker, cluster, service, family, &seen_as);
@@ -254,8 +262,9 @@ impl Planner<'_> {
     fn own(&mut self, asker: &Asker<'_>) {
         let (cluster, own) = (asker.cluster, asker.node);
         // Within a cluster a host is seen as any of its addresses, and who masquerades is the CNI's affair.
-        let nodes = cluster.nodes.iter().flat_map(|node| node.bridge.iter().chain(&node.underlay).copied());
-        let own_addresses = || own.bridge.iter().chain(&own.underlay).chain(&asker.seen_as).copied();
+        let of_node = |node| self.cni_addresses(node).chain(node.underlay.iter().copied());
+        let nodes = cluster.nodes.iter().flat_map(of_node);
+        let own_addresses = || of_node(own).chain(asker.seen_as.iter().copied());
         let seen_by_pods: Vec<IpAddr> = match asker.end.kind {
             EndKind::Pod => asker.seen_as.clone(),
             _ => own_addresses().collect(),

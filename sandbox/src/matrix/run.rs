@@ -206,9 +206,16 @@ impl Names {
         let mut names = Names(BTreeMap::new());
         for (cluster, node) in layout.nodes() {
             let overlay = overlays.get(&node.place).map(Vec::as_slice).unwrap_or_default();
-            for (kind, addresses) in
-                [("cni0", node.bridge.as_slice()), ("eth0", &node.underlay), ("overlay", overlay)]
-            {
+            let flannel: Vec<IpAddr> = node
+                .cni_addresses(layout.control_plane)
+                .filter(|address| !node.bridge.contains(address))
+                .collect();
+            for (kind, addresses) in [
+                ("cni0", node.bridge.as_slice()),
+                ("flannel.1", &flannel),
+                ("eth0", &node.underlay),
+                ("overlay", overlay),
+            ] {
                 names.add(cluster, addresses, &format!("{} {kind}", node.place));
             }
             for pod in &node.pods {
