@@ -2,23 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use agent_core::Report;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::keeper::Outcome;
+use crate::pace::Woken;
 
 /// So many repairs of one object within [`WINDOW`] are a fight.
 const MANY: usize = 60;
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
-
-/// Why a pass was made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Woken {
-    /// There was something new to do.
-    ByGoal,
-    /// The kernel changed, or it was time to look.
-    ByKernel,
-}
 
 /// When each object was repaired.
 #[derive(Debug, Default)]
@@ -27,40 +18,42 @@ pub(crate) struct Contention {
 }
 
 impl Contention {
-    /// Counts what a pass repaired; where an object is fought over, the outcome says which one.
-    pub(crate) fn note(&mut self, outcome: &mut Outcome, woken: Woken) -> bool {
+    /// Counts what a pass repaired, and returns the objects that are fought over; the outcome says so too.
+    pub(crate) fn note(&mut self, outcome: &mut Outcome) -> BTreeSet<String> {
         let now = outcome.at;
         for times in self.repairs.values_mut() {
             times.retain(|time| now.duration_since(*time) < WINDOW);
         }
         self.repairs.retain(|_, times| !times.is_empty());
-        let Ok(report) = &mut outcome.result else { return false };
-        if woken == Woken::ByKernel {
+        let Ok(report) = &mut outcome.result else { return BTreeSet::new() };
+        if outcome.woken != Woken::ByGoal {
             // Once for each pass, though an object may take several messages (two nexthops of one gateway).
             for object in report.written.iter().collect::<BTreeSet<_>>() {
                 self.repairs.entry(object.clone()).or_default().push_back(now);
             }
         }
-        self.say(report)
-    }
-
-    fn say(&self, report: &mut Report) -> bool {
-        let fought = self.repairs.iter().find(|(_, times)| times.len() >= MANY);
-        let Some((object, times)) = fought else { return false };
-        report.notices.insert(
-            0,
+        let fought: Vec<(&String, usize)> = self
+            .repairs
+            .iter()
+            .map(|(object, times)| (object, times.len()))
+            .filter(|(_, times)| *times >= MANY)
+            .collect();
+        let notices = fought.iter().map(|(object, times)| {
             format!(
-                "Contended: {object} was changed by somebody else {} times within a minute; it is repaired less often until that ends",
-                times.len()
-            ),
-        );
-        true
+                "Contended: {object} was changed by somebody else {times} times within a minute; it is repaired less often until that ends"
+            )
+        });
+        report.notices.splice(0..0, notices);
+        fought.into_iter().map(|(object, _)| object.clone()).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use agent_core::Report;
+
     use super::*;
+    use crate::keeper::tests::outcome;
 
     fn pass(contention: &mut Contention, second: i64, woken: Woken) -> (bool, Vec<String>) {
         let report = Report {
@@ -69,9 +62,9 @@ mod tests {
             ..Report::default()
         };
         let at = Timestamp::from_second(second).unwrap();
-        let mut outcome = Outcome { generation: None, gone: false, result: Ok(report), at, changed_at: None };
-        let contended = contention.note(&mut outcome, woken);
-        (contended, outcome.result.unwrap().notices)
+        let mut outcome = Outcome { woken, at, ..outcome(Ok(report)) };
+        let contended = contention.note(&mut outcome);
+        (!contended.is_empty(), outcome.result.unwrap().notices)
     }
 
     #[test]

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use agent_core::Spec;
-use api::NodeConfig;
+use api::{NodeConfig, NodeConfigSpec};
 use futures::{Stream, StreamExt};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::utils::StreamBackoff;
@@ -12,7 +11,7 @@ use kube::{Api, ResourceExt};
 use serde_json::json;
 use tokio::sync::watch;
 
-use crate::keeper::Goal;
+use crate::goal::{Goal, Origin, Wanted};
 
 /// Holds a NodeConfig back until its node's kernel is clean.
 pub const FINALIZER: &str = "kosmos.io/clusterlink-agent";
@@ -41,7 +40,9 @@ pub(crate) async fn follow(
     goal: watch::Sender<Goal>,
 ) {
     let mut changes = std::pin::pin!(object(api.clone(), &name));
-    while let Some(found) = changes.next().await {
+    while let Some(mut found) = changes.next().await {
+        // The spec goes one way and the rest another: it may be large.
+        let spec = found.as_mut().map(|config| std::mem::take(&mut config.spec));
         match &found {
             Some(config) if config.metadata.deletion_timestamp.is_some() => {
                 // Without our finalizer the deletion is not meant for us: somebody cleans up an API, not a node.
@@ -51,11 +52,14 @@ pub(crate) async fn follow(
             }
             Some(config) => {
                 hold(&api, config).await;
-                set(&goal, config);
+                set(&goal, spec.unwrap_or_default(), config.metadata.generation);
             }
             // An API that has lost its objects is no reason to tear a network down.
             None if latest.borrow().is_some() => {
                 tracing::warn!(name, "the NodeConfig is not there any more: the data plane is kept as it is");
+            }
+            None if goal.borrow().wanted().is_some() => {
+                tracing::warn!(name, "the API has no NodeConfig for this node: the last good one is kept");
             }
             None => {
                 tracing::info!(name, "there is no NodeConfig for this node yet: the kernel is left alone")
@@ -66,15 +70,14 @@ pub(crate) async fn follow(
 }
 
 /// A change of the status alone is no new goal.
-fn set(goal: &watch::Sender<Goal>, config: &NodeConfig) {
-    let spec = Spec::validate(&config.spec);
-    let new = config.metadata.generation;
-    goal.send_if_modified(|goal| match goal {
-        Goal::Present { spec: old, generation } if **old == spec && *generation == new => false,
-        goal => {
-            *goal = Goal::Present { spec: Arc::new(spec), generation: new };
-            true
+fn set(goal: &watch::Sender<Goal>, config: NodeConfigSpec, generation: Option<i64>) {
+    goal.send_if_modified(|goal| {
+        let known = goal.wanted().filter(|wanted| wanted.origin == Origin::Api);
+        if known.is_some_and(|wanted| wanted.generation == generation && *wanted.config == config) {
+            return false;
         }
+        *goal = Goal::Present(Wanted::new(Arc::new(config), generation, Origin::Api));
+        true
     });
 }
 

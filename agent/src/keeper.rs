@@ -1,59 +1,42 @@
 //! Keeps the kernel as the latest NodeConfig says: a pass whenever the NodeConfig or the kernel changes, at once.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_core::{Authority, KernelError, Known, Reading, Report, Spec};
+use agent_core::{Authority, KernelError, Kind, Known, Reading, Report};
 use jiff::Timestamp;
+use netlink::Event;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
-use crate::contention::{Contention, Woken};
+use crate::contention::Contention;
 use crate::events::{Urgency, Wake};
+use crate::goal::{Goal, Origin};
+use crate::pace::{self, Pace, RESYNC, TRUCE, Woken};
+use crate::telemetry::{Resync, Telemetry};
 use crate::worker::{Order, Passed, Worker};
-
-/// Between two repairs of what somebody else rewrites again and again.
-const TRUCE: Duration = Duration::from_secs(10);
-/// A look at everything, whatever the kernel told.
-const RESYNC: Duration = Duration::from_secs(60);
-/// The first retry of what failed; each one waits twice as long as the one before.
-const FIRST_RETRY: Duration = Duration::from_millis(500);
-/// The most that passes in vain, which strangers' changes cause, make the next one wait.
-const MOST_PATIENCE: Duration = Duration::from_millis(500);
-
-/// What the kernel shall be.
-#[derive(Clone, Debug, Default)]
-pub(crate) enum Goal {
-    /// Not known yet, which is not the same as nothing: the kernel is left alone.
-    #[default]
-    Unknown,
-    /// Like this.
-    Present {
-        /// The NodeConfig.
-        spec: Arc<Spec>,
-        /// Its generation, where it is an object.
-        generation: Option<i64>,
-    },
-    /// Without anything of ours: the NodeConfig is being deleted.
-    Gone,
-}
 
 /// What came of a goal.
 #[derive(Clone, Debug)]
 pub(crate) struct Outcome {
-    /// The generation that was applied; `None` for a teardown and for a file.
-    pub(crate) generation: Option<i64>,
-    /// Whether this is the outcome of [`Goal::Gone`].
-    pub(crate) gone: bool,
+    /// The goal.
+    pub(crate) goal: Goal,
     /// What was found, or why nothing was.
     pub(crate) result: Result<Report, KernelError>,
+    /// Why the pass was made.
+    pub(crate) woken: Woken,
     /// When.
     pub(crate) at: Timestamp,
+    /// How long the pass took.
+    pub(crate) took: Duration,
     /// When the kernel was changed for the last time, since this process started.
     pub(crate) changed_at: Option<Timestamp>,
+    /// What somebody else changed and was set right, since this process started.
+    pub(crate) repairs: BTreeMap<Kind, usize>,
+    /// Objects that somebody else rewrites again and again.
+    pub(crate) contended: BTreeSet<String>,
 }
 
 impl Outcome {
@@ -61,61 +44,117 @@ impl Outcome {
     pub(crate) fn is_reached(&self) -> bool {
         self.result.as_ref().is_ok_and(Report::is_applied)
     }
+
+    /// Whether it may be kept for the next boot: the API's latest word, found in the kernel.
+    pub(crate) fn is_good(&self) -> bool {
+        let of_api = self.goal.wanted().is_some_and(|wanted| wanted.origin == Origin::Api);
+        of_api && self.result.as_ref().is_ok_and(Report::is_verified)
+    }
+
+    /// The generation that was applied; `None` for a teardown and for a file.
+    pub(crate) fn generation(&self) -> Option<i64> {
+        self.goal.wanted().and_then(|wanted| wanted.generation)
+    }
+
+    /// Whether this is the outcome of [`Goal::Gone`].
+    pub(crate) fn is_gone(&self) -> bool {
+        matches!(self.goal, Goal::Gone)
+    }
 }
 
 /// The one task that asks for passes.
 pub(crate) struct Keeper {
     pub(crate) worker: Worker,
     pub(crate) goal: watch::Receiver<Goal>,
-    /// The addresses that peers send to, where they are known.
-    pub(crate) underlay: watch::Receiver<Vec<IpAddr>>,
+    /// What is known of this host from elsewhere.
+    pub(crate) known: watch::Receiver<Known>,
     pub(crate) wakes: UnboundedReceiver<Wake>,
     pub(crate) outcome: watch::Sender<Option<Outcome>>,
+    pub(crate) telemetry: Telemetry,
+}
+
+/// What one pass leaves for the next.
+struct Course {
+    /// The indexes of our devices.
+    ours: BTreeSet<u32>,
+    /// Why the next reading is of everything, where it is.
+    resync: Option<Resync>,
+    /// Whether the NodeConfig from the disk has been found to be no older than the kernel.
+    disk_is_current: bool,
+    changed_at: Option<Timestamp>,
+    repairs: BTreeMap<Kind, usize>,
+}
+
+impl Course {
+    fn authority(&self, origin: Origin) -> Authority {
+        match origin {
+            Origin::Disk if !self.disk_is_current => Authority::Additions,
+            _ => Authority::Full,
+        }
+    }
+
+    fn take(&mut self, outcome: &mut Outcome) {
+        match &outcome.result {
+            Ok(report) => {
+                if report.changed > 0 {
+                    self.changed_at = Some(outcome.at);
+                }
+                if outcome.woken != Woken::ByGoal {
+                    for (kind, count) in &report.changes {
+                        *self.repairs.entry(*kind).or_default() += count;
+                    }
+                }
+                self.disk_is_current |= report.withheld == 0;
+                // What could not be done may be so by now.
+                self.resync = (!report.is_applied()).then_some(Resync::Doubt);
+            }
+            Err(_) => self.resync = Some(Resync::Doubt),
+        }
+        outcome.changed_at = self.changed_at;
+        outcome.repairs.clone_from(&self.repairs);
+    }
 }
 
 impl Keeper {
-    /// Runs until nobody sets goals any more.
+    /// Runs until nobody sets goals any more, or until there is no kernel to keep.
     pub(crate) async fn run(mut self) {
-        let mut ours = BTreeSet::new();
-        let mut changed_at = None;
-        let mut retry = FIRST_RETRY;
         let mut contention = Contention::default();
+        let mut pace = Pace::default();
         let mut woken = Woken::ByGoal;
-        let mut in_vain = 0;
+        let mut course = Course {
+            ours: BTreeSet::new(),
+            resync: Some(Resync::Doubt),
+            disk_is_current: false,
+            changed_at: None,
+            repairs: BTreeMap::new(),
+        };
         loop {
+            self.telemetry.liveness.beat();
             let goal = self.goal.borrow_and_update().clone();
-            self.underlay.mark_unchanged();
-            let Some(mut outcome) = self.reach(goal, &mut ours).await else {
+            let Some(mut outcome) = self.reach(goal, woken, &mut course).await else {
                 if self.await_goal().await.is_err() {
                     return;
                 }
                 continue;
             };
-            if outcome.result.as_ref().is_ok_and(|report| report.changed > 0) {
-                changed_at = Some(outcome.at);
+            if !self.worker.is_alive() {
+                tracing::error!("the kernel's thread has ended");
+                return;
             }
-            outcome.changed_at = changed_at;
-            let vain =
-                woken == Woken::ByKernel && outcome.result.as_ref().is_ok_and(|report| report.changed == 0);
-            in_vain = if vain { in_vain + 1 } else { 0 };
-            let earliest = Instant::now() + patience(in_vain);
-            let contended = contention.note(&mut outcome, woken);
-            let reached = outcome.is_reached();
+            course.take(&mut outcome);
+            outcome.contended = contention.note(&mut outcome);
+            let contended = !outcome.contended.is_empty();
+            let changed = outcome.result.as_ref().is_ok_and(|report| report.changed > 0);
+            let rest = pace.after(pace::Result { woken, reached: outcome.is_reached(), changed });
             log(&outcome);
+            self.telemetry.note(&outcome);
             self.outcome.send_replace(Some(outcome));
-            let wait = if reached { RESYNC } else { retry };
-            retry = if reached { FIRST_RETRY } else { (retry * 2).min(RESYNC) };
-            let next = if contended {
-                self.keep_truce().await
-            } else {
-                self.wait(Instant::now() + wait, earliest, &ours).await
-            };
+            let next = if contended { self.keep_truce().await } else { self.wait(rest, &mut course).await };
             let Ok(by) = next else { return };
-            woken = by;
-            if by == Woken::ByGoal {
-                // What failed before says nothing of what is new.
-                retry = FIRST_RETRY;
+            if by == Woken::ByClock {
+                course.resync.get_or_insert(Resync::Clock);
             }
+            woken = by;
         }
     }
 
@@ -125,6 +164,7 @@ impl Keeper {
             tokio::select! {
                 changed = self.goal.changed() => return changed,
                 Some(_) = self.wakes.recv() => {}
+                () = sleep(RESYNC) => self.telemetry.liveness.beat(),
             }
         }
     }
@@ -141,66 +181,81 @@ impl Keeper {
         }
     }
 
-    async fn reach(&self, goal: Goal, ours: &mut BTreeSet<u32>) -> Option<Outcome> {
-        let (result, generation, gone) = match goal {
+    async fn reach(&mut self, goal: Goal, woken: Woken, course: &mut Course) -> Option<Outcome> {
+        let begun = Instant::now();
+        let known = self.known.borrow_and_update().clone();
+        let result = match &goal {
             Goal::Unknown => return None,
-            Goal::Present { spec, generation } => {
-                let underlay = self.underlay.borrow().clone();
-                let known = Known { underlay, ..Known::default() };
-                let order = Order { spec, known, reading: Reading::Whole, authority: Authority::Full };
-                (self.worker.pass(order).await, generation, false)
+            Goal::Present(wanted) => {
+                let resync = course.resync.take();
+                resync.into_iter().for_each(|why| self.telemetry.resync(why));
+                let order = Order {
+                    spec: Arc::clone(&wanted.spec),
+                    known,
+                    reading: if resync.is_some() { Reading::Whole } else { Reading::Current },
+                    authority: course.authority(wanted.origin),
+                };
+                self.worker.pass(order).await
             }
-            Goal::Gone => (self.worker.cleanup().await, None, true),
+            Goal::Gone => self.worker.cleanup().await,
         };
         let result = result.map(|Passed { report, devices }| {
-            *ours = devices;
+            course.ours = devices;
             report
         });
-        Some(Outcome { generation, gone, result, at: Timestamp::now(), changed_at: None })
+        Some(Outcome {
+            goal,
+            result,
+            woken,
+            at: Timestamp::now(),
+            took: begun.elapsed(),
+            changed_at: None,
+            repairs: BTreeMap::new(),
+            contended: BTreeSet::new(),
+        })
     }
 
     /// Waits for a new goal, for a change of the kernel that concerns us, or until it is time anyway.
     async fn wait(
         &mut self,
-        until: Instant,
-        earliest: Instant,
-        ours: &BTreeSet<u32>,
+        rest: pace::Rest,
+        course: &mut Course,
     ) -> Result<Woken, watch::error::RecvError> {
+        let (until, earliest) = (Instant::now() + rest.longest, Instant::now() + rest.shortest);
         let urgency = loop {
             tokio::select! {
                 changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
-                changed = self.underlay.changed() => return changed.map(|()| Woken::ByGoal),
-                () = sleep_until(until) => return Ok(Woken::ByKernel),
+                changed = self.known.changed() => return changed.map(|()| Woken::ByGoal),
+                () = sleep_until(until) => return Ok(Woken::ByClock),
                 Some(wake) = self.wakes.recv() => {
-                    let urgency = wake.urgency(|index| ours.contains(&index));
+                    let urgency = self.hear(&wake, course);
                     if urgency > Urgency::None {
                         break urgency;
                     }
                 }
             }
         };
-        self.coalesce(urgency, earliest, ours).await;
+        self.coalesce(urgency, earliest, course).await;
         Ok(Woken::ByKernel)
     }
 
     /// Takes what comes right behind the first change. Never prolonged: a storm must not delay the repair.
-    async fn coalesce(&mut self, first: Urgency, earliest: Instant, ours: &BTreeSet<u32>) {
+    async fn coalesce(&mut self, first: Urgency, earliest: Instant, course: &mut Course) {
         let mut until = earliest.max(Instant::now() + first.delay());
         while let Ok(Some(wake)) = timeout_at(until, self.wakes.recv()).await {
-            let urgency = wake.urgency(|index| ours.contains(&index));
+            let urgency = self.hear(&wake, course);
             if urgency > first {
                 until = until.min(earliest.max(Instant::now() + urgency.delay()));
             }
         }
     }
-}
 
-/// How long to rest after so many passes in a row that found nothing to do. What is quiet again is not delayed: the
-/// rest is over by then.
-fn patience(in_vain: u32) -> Duration {
-    match in_vain.checked_sub(1) {
-        Some(doublings) => (Urgency::Now.delay() * (1 << doublings.min(8))).min(MOST_PATIENCE),
-        None => Duration::ZERO,
+    fn hear(&self, wake: &Wake, course: &mut Course) -> Urgency {
+        if *wake == Wake::Netlink(Event::Overrun) {
+            self.telemetry.overrun();
+            course.resync = Some(Resync::Overrun);
+        }
+        wake.urgency(|index| course.ours.contains(&index))
     }
 }
 
@@ -224,13 +279,24 @@ fn log(outcome: &Outcome) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
+pub(crate) mod tests {
+    use api::NodeConfigSpec;
 
-    #[test]
-    fn strangers_cannot_keep_the_agent_busy_and_a_repair_ends_the_rest() {
-        let rests: Vec<u128> = (0..8).map(|in_vain| patience(in_vain).as_millis()).collect();
-        assert_eq!(rests, [0, 20, 40, 80, 160, 320, 500, 500]);
-        assert_eq!(patience(u32::MAX), MOST_PATIENCE);
+    use super::*;
+    use crate::goal::Wanted;
+
+    /// What came of an API's NodeConfig.
+    pub(crate) fn outcome(result: Result<Report, KernelError>) -> Outcome {
+        let config = Arc::new(NodeConfigSpec::default());
+        Outcome {
+            goal: Goal::Present(Wanted::new(config, Some(3), Origin::Api)),
+            result,
+            woken: Woken::ByGoal,
+            at: Timestamp::UNIX_EPOCH,
+            took: Duration::ZERO,
+            changed_at: None,
+            repairs: BTreeMap::new(),
+            contended: BTreeSet::new(),
+        }
     }
 }

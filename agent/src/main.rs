@@ -4,8 +4,10 @@
 use std::convert::Infallible;
 use std::process::ExitCode;
 
-use agent::command::{Arguments, Command};
-use agent::{Known, RealKernel, Report, RunError, Spec};
+use agent::command::{Arguments, Command, Output};
+use agent::last_good::Store;
+use agent::look::Status;
+use agent::{Known, Options, RealKernel, Report, RunError, Spec};
 use anyhow::Context;
 use api::NodeId;
 use clap::Parser;
@@ -20,23 +22,28 @@ fn main() -> ExitCode {
     match run(&arguments) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("{error:#}");
+            eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    if let Some(Command::Cleanup) = arguments.command {
-        let report = agent::cleanup(&mut open()?)?;
-        return Ok(say(&report, "removed"));
+    if let Some(command) = &arguments.command {
+        return answer(command, arguments);
     }
+    let options = Options {
+        state_directory: arguments.state_directory.clone(),
+        listen: Some(arguments.listen),
+        proc_sys_net: arguments.proc_sys_net.clone(),
+        api_server: None,
+    };
     if let Some(path) = &arguments.config {
         let config = agent::config::load(path)?;
         if arguments.watch {
-            return until_signal(|| async move { Ok(agent::watch_file(&config).await) });
+            return until_signal(|| async move { Ok(agent::watch_file(config, options).await) });
         }
-        let report = agent::pass(&mut open()?, &Spec::validate(&config), &Known::default())?;
+        let report = agent::pass(&mut open(arguments)?, &Spec::validate(&config), &Known::default())?;
         return Ok(say(&report, "changed"));
     }
     let node =
@@ -44,13 +51,40 @@ fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let cluster =
         arguments.cluster.clone().context("--cluster (CLUSTER_NAME) is missing: the name of this Cluster")?;
     let kubeconfig = arguments.kubeconfig.as_deref();
-    until_signal(
-        || async move { Ok(agent::run(connect(kubeconfig).await?, NodeId::new(cluster, node)).await) },
-    )
+    let options = Options { api_server: agent::api_server::host(kubeconfig), ..options };
+    until_signal(|| async move {
+        Ok(agent::run(connect(kubeconfig).await?, NodeId::new(cluster, node), options).await)
+    })
 }
 
-fn open() -> anyhow::Result<RealKernel> {
-    RealKernel::open().context("cannot talk to the kernel; this needs CAP_NET_ADMIN")
+fn answer(command: &Command, arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let mut kernel = open(arguments)?;
+    let store = Store::new(&arguments.state_directory);
+    match command {
+        Command::Cleanup => {
+            let report = agent::cleanup(&mut kernel)?;
+            let code = say(&report, "removed");
+            store.forget()?;
+            Ok(code)
+        }
+        Command::Status { output } => {
+            let status = Status::look(&mut kernel, &store, arguments.listen)?;
+            match output {
+                Output::Text => print!("{}", status.text()),
+                Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
+            }
+            Ok(if status.is_well() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        }
+        Command::Dump => {
+            println!("{}", serde_json::to_string_pretty(&agent::look::dump(&mut kernel)?)?);
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn open(arguments: &Arguments) -> anyhow::Result<RealKernel> {
+    RealKernel::open_with(&arguments.proc_sys_net)
+        .context("cannot talk to the kernel; this needs CAP_NET_ADMIN")
 }
 
 fn say(report: &Report, verb: &str) -> ExitCode {

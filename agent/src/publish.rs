@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_core::Known as KnownHost;
 use api::{CLUSTER_LABEL, Cluster, ClusterNode, GROUP, NodeConfig, NodeId};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Node;
@@ -13,9 +14,12 @@ use serde_json::{Value, json};
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
+use crate::goal::{Goal, Origin};
 use crate::input::{object, release};
-use crate::keeper::{Goal, Outcome};
+use crate::keeper::Outcome;
+use crate::last_good::Store;
 use crate::nic::{self, NicError, Underlay};
+use crate::remember::Memory;
 use crate::status::status;
 use crate::worker::{Facts, Worker};
 
@@ -33,75 +37,89 @@ fn apply() -> PatchParams {
     PatchParams::apply(FIELD_MANAGER).force()
 }
 
-/// Writes the status after every outcome that says something new, and takes the finalizer off a clean node.
-pub(crate) async fn outcomes(
-    api: Api<NodeConfig>,
-    mut latest: watch::Receiver<Option<NodeConfig>>,
-    mut outcomes: watch::Receiver<Option<Outcome>>,
-    goal: watch::Sender<Goal>,
-) {
-    let mut retry = FIRST_RETRY;
-    loop {
-        let config = latest.borrow_and_update().clone();
-        let outcome = outcomes.borrow_and_update().clone();
-        let said = match (&config, &outcome) {
-            (Some(config), Some(outcome)) => say(&api, config, outcome, &goal).await,
-            _ => Ok(()),
-        };
-        let pause = match said {
-            Ok(()) => {
-                retry = FIRST_RETRY;
-                None
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot write the NodeConfig, trying again");
-                retry = (retry * 2).min(LONGEST_RETRY);
-                Some(retry / 2)
-            }
-        };
-        let changed = tokio::select! {
-            changed = latest.changed() => changed,
-            changed = outcomes.changed() => changed,
-            () = sleep(pause.unwrap_or(LONGEST_RETRY)), if pause.is_some() => Ok(()),
-        };
-        if changed.is_err() {
-            return;
-        }
-    }
+/// Who says what came of goals.
+pub(crate) struct Speaker {
+    pub(crate) api: Api<NodeConfig>,
+    pub(crate) latest: watch::Receiver<Option<NodeConfig>>,
+    pub(crate) outcomes: watch::Receiver<Option<Outcome>>,
+    pub(crate) memory: watch::Receiver<Memory>,
+    pub(crate) goal: watch::Sender<Goal>,
+    pub(crate) store: Store,
 }
 
-async fn say(
-    api: &Api<NodeConfig>,
-    config: &NodeConfig,
-    outcome: &Outcome,
-    goal: &watch::Sender<Goal>,
-) -> Result<(), kube::Error> {
-    let leaving = config.metadata.deletion_timestamp.is_some();
-    if outcome.gone {
-        // The same name may come again: until then the kernel is nobody's business.
-        if leaving && outcome.is_reached() {
-            release(api, config).await?;
-            goal.send_if_modified(|goal| {
-                let was_gone = matches!(goal, Goal::Gone);
-                if was_gone {
-                    *goal = Goal::Unknown;
+impl Speaker {
+    /// Writes the status after every outcome that says something new, and takes the finalizer off a clean node.
+    pub(crate) async fn run(mut self) {
+        let mut retry = FIRST_RETRY;
+        loop {
+            let config = self.latest.borrow_and_update().clone();
+            let outcome = self.outcomes.borrow_and_update().clone();
+            let memory = self.memory.borrow_and_update().clone();
+            let said = match (&config, &outcome) {
+                (Some(config), Some(outcome)) => self.say(config, outcome, &memory).await,
+                _ => Ok(()),
+            };
+            let pause = match said {
+                Ok(()) => {
+                    retry = FIRST_RETRY;
+                    None
                 }
-                was_gone
-            });
-            tracing::info!(name = config.name_any(), "everything of ours is removed");
+                Err(error) => {
+                    tracing::warn!(error, "cannot write the NodeConfig, trying again");
+                    retry = (retry * 2).min(LONGEST_RETRY);
+                    Some(retry / 2)
+                }
+            };
+            let changed = tokio::select! {
+                changed = self.latest.changed() => changed,
+                changed = self.outcomes.changed() => changed,
+                changed = self.memory.changed() => changed,
+                () = sleep(pause.unwrap_or(LONGEST_RETRY)), if pause.is_some() => Ok(()),
+            };
+            if changed.is_err() {
+                return;
+            }
         }
-        return Ok(());
     }
-    let Some(status) = status(outcome, &config.status.clone().unwrap_or_default()).filter(|_| !leaving)
-    else {
-        return Ok(());
-    };
-    let patch = json!({
-        "apiVersion": version(), "kind": "NodeConfig",
-        "metadata": {"name": config.name_any()},
-        "status": status,
-    });
-    api.patch_status(&config.name_any(), &apply(), &Patch::Apply(patch)).await.map(drop)
+
+    async fn say(&self, config: &NodeConfig, outcome: &Outcome, memory: &Memory) -> Result<(), String> {
+        let said = |error: kube::Error| error.to_string();
+        let leaving = config.metadata.deletion_timestamp.is_some();
+        if outcome.is_gone() {
+            return if leaving && outcome.is_reached() { self.leave(config).await } else { Ok(()) };
+        }
+        let of_api = outcome.goal.wanted().is_some_and(|wanted| wanted.origin == Origin::Api);
+        let old = config.status.clone().unwrap_or_default();
+        let Some(status) = status(outcome, memory, &old).filter(|_| of_api && !leaving) else {
+            return Ok(());
+        };
+        let patch = json!({
+            "apiVersion": version(), "kind": "NodeConfig",
+            "metadata": {"name": config.name_any()},
+            "status": status,
+        });
+        self.api
+            .patch_status(&config.name_any(), &apply(), &Patch::Apply(patch))
+            .await
+            .map(drop)
+            .map_err(said)
+    }
+
+    /// The kernel is clean; the memory goes before the finalizer, so that nothing ever comes back.
+    async fn leave(&self, config: &NodeConfig) -> Result<(), String> {
+        self.store.forget().map_err(|error| format!("the last good NodeConfig is still there: {error}"))?;
+        release(&self.api, config).await.map_err(|error| error.to_string())?;
+        // The same name may come again: until then the kernel is nobody's business.
+        self.goal.send_if_modified(|goal| {
+            let was_gone = matches!(goal, Goal::Gone);
+            if was_gone {
+                *goal = Goal::Unknown;
+            }
+            was_gone
+        });
+        tracing::info!(name = config.name_any(), "everything of ours is removed");
+        Ok(())
+    }
 }
 
 /// What the facts are made of, as far as it is known.
@@ -118,7 +136,7 @@ pub(crate) async fn facts(
     id: NodeId,
     worker: Worker,
     changed: Arc<Notify>,
-    underlay: watch::Sender<Vec<IpAddr>>,
+    underlay: watch::Sender<KnownHost>,
 ) {
     let api: Api<ClusterNode> = Api::all(client.clone());
     let mut clusters = std::pin::pin!(object(Api::<Cluster>::all(client.clone()), &id.cluster));
@@ -158,7 +176,7 @@ async fn publish(
     id: &NodeId,
     worker: &Worker,
     known: &Known,
-    preferred: &watch::Sender<Vec<IpAddr>>,
+    preferred: &watch::Sender<KnownHost>,
 ) -> Result<(), String> {
     let (Some(cluster), Some(node)) = (&known.cluster, &known.node) else { return Ok(()) };
     let Some(options) = &cluster.spec.cluster_link_options else { return Ok(()) };
@@ -168,9 +186,9 @@ async fn publish(
     let underlay =
         nic::choose(options, &id.node, &internal_ips(node), &facts.host, facts.reached_from).map_err(said)?;
     let addresses: Vec<IpAddr> = underlay.ip.into_iter().chain(underlay.ip6).collect();
-    preferred.send_if_modified(|old| {
-        let new = *old != addresses;
-        *old = addresses;
+    preferred.send_if_modified(|known| {
+        let new = known.underlay != addresses;
+        known.underlay = addresses;
         new
     });
     let (spec, status) = documents(id, &underlay, &facts);

@@ -1,17 +1,21 @@
 //! The tasks of a running agent and what joins them.
 //!
 //! ```text
-//! API ──► input ──goal──► keeper ──pass──► worker (the kernel's thread)
-//!                           ▲  │
-//!          events (netlink, │  └─outcome──► publish ──► API
-//!          nft) ────────────┘
+//! disk ─► remember ─┐
+//! API ──► input ────┴─goal─► keeper ──pass──► worker (the kernel's thread)
+//!                             ▲  │
+//!            events (netlink, │  ├─outcome──► publish ──► API
+//!            nft) ────────────┘  └─outcome──► remember ─► disk
 //! ```
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use agent_core::{KernelError, Spec};
+use agent_core::{KernelError, Known};
 use api::{NodeConfig, NodeConfigSpec, NodeId};
+use component::Endpoints;
 use kube::{Api, Client};
 use netlink::Event;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -19,9 +23,14 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use crate::events::{self, Wake};
-use crate::keeper::{Goal, Keeper};
+use crate::goal::{Goal, Origin, Wanted};
+use crate::keeper::Keeper;
+use crate::last_good::Store;
+use crate::publish::Speaker;
+use crate::remember::{self, Keeping};
+use crate::telemetry::Telemetry;
 use crate::worker::Worker;
-use crate::{input, publish};
+use crate::{api_server, input, publish};
 
 /// The agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -37,43 +46,90 @@ pub enum RunError {
     Ended(String),
 }
 
-/// Follows this node's NodeConfig in its own cluster's API. The kernel is left alone until there is one.
-pub async fn run(client: Client, id: NodeId) -> Result<Infallible, RunError> {
-    let worker = Worker::start()?;
+/// How an agent runs on its host.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the last good NodeConfig is kept.
+    pub state_directory: PathBuf,
+    /// Where liveness, readiness and metrics are served; nowhere without it.
+    pub listen: Option<SocketAddr>,
+    /// Where the settings of network devices are: `/proc/sys/net`, or the same mounted elsewhere.
+    pub proc_sys_net: PathBuf,
+    /// Name or address of this cluster's API server, which no route of ours may cover.
+    pub api_server: Option<String>,
+}
+
+/// Follows this node's NodeConfig in its own cluster's API. Until that answers, the last good one on disk is good enough
+/// to add what is missing; without one the kernel is left alone.
+pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infallible, RunError> {
+    let store = Store::new(&options.state_directory);
+    let beginning = remember::begin(&store, &id);
+    let worker = Worker::start(&options.proc_sys_net)?;
     let (wakes, heard) = unbounded_channel();
     events::listen(worker.port(), wakes).map_err(RunError::Events)?;
     let configs: Api<NodeConfig> = Api::all(client.clone());
     let name = id.object_name();
     tracing::info!(name, "following the NodeConfig of this node");
 
-    let (goal, goals) = watch::channel(Goal::Unknown);
+    let api_servers = api_server::literal(options.api_server.as_deref());
+    let (goal, goals) = watch::channel(beginning.goal);
     let (latest, config) = watch::channel(None);
-    let (underlay, preferred) = watch::channel(Vec::new());
+    let (known, of_host) = watch::channel(Known { underlay: beginning.underlay.clone(), api_servers });
     let (outcome, outcomes) = watch::channel(None);
+    let (memory, memories) = watch::channel(beginning.memory);
     let (forward, wakes) = unbounded_channel();
     let addresses = Arc::new(Notify::new());
+    let telemetry = Telemetry::default();
+    let keeping = Keeping {
+        store: store.clone(),
+        id: id.clone(),
+        underlay: beginning.underlay,
+        known: beginning.known,
+    };
+    let speaker = Speaker {
+        api: configs.clone(),
+        latest: config,
+        outcomes: outcomes.clone(),
+        memory: memories,
+        goal: goal.clone(),
+        store,
+    };
 
     let mut tasks = JoinSet::new();
     tasks.spawn(split(heard, forward, Arc::clone(&addresses)));
-    tasks.spawn(input::follow(configs.clone(), name, latest, goal.clone()));
-    tasks.spawn(Keeper { worker: worker.clone(), goal: goals, underlay: preferred, wakes, outcome }.run());
-    tasks.spawn(publish::outcomes(configs, config, outcomes, goal));
-    tasks.spawn(publish::facts(client, id, worker, addresses, underlay));
+    tasks.spawn(serve(options.listen, telemetry.clone()));
+    tasks.spawn(keeping.run(outcomes, of_host.clone(), memory));
+    tasks.spawn(
+        Keeper { worker: worker.clone(), goal: goals, known: of_host, wakes, outcome, telemetry }.run(),
+    );
+    tasks.spawn(input::follow(configs, name, latest, goal));
+    tasks.spawn(api_server::follow(options.api_server, known.clone()));
+    tasks.spawn(speaker.run());
+    tasks.spawn(publish::facts(client, id, worker, addresses, known));
     first_end(tasks).await
 }
 
 /// Keeps the kernel as a file said when the agent started, without any API.
-pub async fn watch_file(config: &NodeConfigSpec) -> Result<Infallible, RunError> {
-    let worker = Worker::start()?;
+pub async fn watch_file(config: NodeConfigSpec, options: Options) -> Result<Infallible, RunError> {
+    let worker = Worker::start(&options.proc_sys_net)?;
     let (wakes, heard) = unbounded_channel();
     events::listen(worker.port(), wakes).map_err(RunError::Events)?;
-    let spec = Arc::new(Spec::validate(config));
-    let (_goal, goals) = watch::channel(Goal::Present { spec, generation: None });
-    let (_underlay, preferred) = watch::channel(Vec::new());
+    let wanted = Wanted::new(Arc::new(config), None, Origin::File);
+    let (_goal, goals) = watch::channel(Goal::Present(wanted));
+    let (_known, of_host) = watch::channel(Known::default());
     let (outcome, _outcomes) = watch::channel(None);
+    let telemetry = Telemetry::default();
     let mut tasks = JoinSet::new();
-    tasks.spawn(Keeper { worker, goal: goals, underlay: preferred, wakes: heard, outcome }.run());
+    tasks.spawn(serve(options.listen, telemetry.clone()));
+    tasks.spawn(Keeper { worker, goal: goals, known: of_host, wakes: heard, outcome, telemetry }.run());
     first_end(tasks).await
+}
+
+/// An address that somebody else holds costs the answers, and nothing of the data plane.
+async fn serve(listen: Option<SocketAddr>, telemetry: Telemetry) {
+    let Some(listen) = listen else { return std::future::pending().await };
+    let endpoints = Endpoints::obtain(listen).await;
+    match endpoints.serve(telemetry.registry(), telemetry.liveness.clone(), telemetry.readiness.clone()).await {}
 }
 
 async fn first_end(mut tasks: JoinSet<()>) -> Result<Infallible, RunError> {

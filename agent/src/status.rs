@@ -8,6 +8,10 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::keeper::Outcome;
+use crate::remember::Memory;
+
+/// The condition that says whether this node's NodeConfig is kept for a boot without an API.
+pub(crate) const LAST_GOOD_KEPT: &str = "LastGoodKept";
 
 /// How many differences a status names: the rest is a number.
 const MOST_NAMED: usize = 20;
@@ -15,33 +19,34 @@ const MOST_NAMED: usize = 20;
 const MOST_IN_MESSAGE: usize = 3;
 
 /// The status after an outcome; `None` where nothing but the time would be new.
-pub(crate) fn status(outcome: &Outcome, old: &NodeConfigStatus) -> Option<NodeConfigStatus> {
+pub(crate) fn status(outcome: &Outcome, memory: &Memory, old: &NodeConfigStatus) -> Option<NodeConfigStatus> {
     let mut new = old.clone();
-    new.observed_generation = outcome.generation;
+    new.observed_generation = outcome.generation();
     // The status speaks of seconds; what was written before this process started is not known to it.
     new.last_change_time = outcome.changed_at.map(time).or_else(|| old.last_change_time.clone());
-    let states = match &outcome.result {
+    let mut states = match &outcome.result {
         Ok(report) => {
             let differing = u64::try_from(report.differing.len()).unwrap_or(u64::MAX);
             let desired = u64::try_from(report.desired).unwrap_or(u64::MAX);
             new.entries = Some(Entries { desired, differing });
             new.differing = report.differing.iter().take(MOST_NAMED).map(ToString::to_string).collect();
-            [applied(report), supported(report)].to_vec()
+            vec![applied(report, outcome), supported(report)]
         }
-        Err(error) => [State {
+        Err(error) => vec![State {
             kind: APPLIED,
             status: false,
             reason: "KernelFailed".to_owned(),
             message: format!("{error}; nothing is deleted, and it is tried again"),
-        }]
-        .to_vec(),
+        }],
     };
+    states.extend(kept_on_disk(memory));
     let kept =
         old.conditions.iter().filter(|condition| states.iter().all(|state| state.kind != condition.type_));
     let mut conditions: Vec<_> = kept.cloned().collect();
     let now = time(outcome.at);
-    conditions
-        .extend(states.into_iter().map(|state| state.over(&old.conditions, outcome.generation, now.clone())));
+    conditions.extend(
+        states.into_iter().map(|state| state.over(&old.conditions, outcome.generation(), now.clone())),
+    );
     conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
     new.conditions = conditions;
     if new == *old {
@@ -57,13 +62,14 @@ fn time(timestamp: Timestamp) -> Time {
     Time(Timestamp::from_second(timestamp.as_second()).unwrap_or(timestamp))
 }
 
-fn applied(report: &Report) -> State {
+fn applied(report: &Report, outcome: &Outcome) -> State {
     if report.is_applied() {
         let mut message = format!("{} kernel objects are as the spec says", report.desired);
         for notice in &report.notices {
             message.push_str(". ");
             message.push_str(notice);
         }
+        message.push_str(&repaired(outcome));
         return State { kind: APPLIED, status: true, reason: reason(&report.notices, "AsDesired"), message };
     }
     let named: Vec<String> = report.differing.iter().take(MOST_IN_MESSAGE).map(ToString::to_string).collect();
@@ -75,6 +81,38 @@ fn applied(report: &Report) -> State {
         reason: "Differs".to_owned(),
         message: format!("{}{rest}", named.join("; ")),
     }
+}
+
+/// What somebody else changed, and was set right.
+fn repaired(outcome: &Outcome) -> String {
+    let each: Vec<String> =
+        outcome.repairs.iter().map(|(kind, count)| format!("{count} {}", kind.word())).collect();
+    if each.is_empty() {
+        String::new()
+    } else {
+        format!(". Repaired since the agent started: {}", each.join(", "))
+    }
+}
+
+/// Says nothing before anything was kept or could not be.
+fn kept_on_disk(memory: &Memory) -> Option<State> {
+    let aside = memory.set_aside.as_ref().map(|said| format!("; {said}")).unwrap_or_default();
+    let (status, reason, message) = match (&memory.problem, memory.kept) {
+        (Some(problem), _) => {
+            (false, "CannotWrite", format!("{problem}; after a boot this node needs an API"))
+        }
+        (None, Some(generation)) => {
+            (true, "Kept", format!("generation {generation} is kept for a boot without an API"))
+        }
+        (None, None) if memory.set_aside.is_some() => (false, "SetAside", "nothing is kept yet".to_owned()),
+        (None, None) => return None,
+    };
+    Some(State {
+        kind: LAST_GOOD_KEPT,
+        status,
+        reason: reason.to_owned(),
+        message: format!("{message}{aside}"),
+    })
 }
 
 /// A notice begins with its reason.
@@ -105,7 +143,11 @@ mod tests {
 
     fn outcome(second: i64, result: Result<Report, KernelError>) -> Outcome {
         let at = Timestamp::from_second(second).unwrap();
-        Outcome { generation: Some(3), gone: false, result, at, changed_at: None }
+        Outcome { at, ..crate::keeper::tests::outcome(result) }
+    }
+
+    fn status(outcome: &Outcome, old: &NodeConfigStatus) -> Option<NodeConfigStatus> {
+        super::status(outcome, &Memory::default(), old)
     }
 
     fn differing(count: usize) -> Report {
@@ -138,6 +180,26 @@ mod tests {
         assert_eq!(status.differing.len(), 20);
         let message = &status.conditions.iter().find(|c| c.type_ == APPLIED).unwrap().message;
         assert!(message.ends_with("route 2: cannot add; and 997 more"), "{message}");
+    }
+
+    #[test]
+    fn a_disk_that_takes_nothing_is_a_condition_and_so_is_what_was_set_aside() {
+        let said = |memory: &Memory| {
+            let good = outcome(1, Ok(Report::default()));
+            let status = super::status(&good, memory, &NodeConfigStatus::default()).unwrap();
+            let found = status.conditions.into_iter().find(|condition| condition.type_ == LAST_GOOD_KEPT);
+            found.map(|found| (found.status, found.reason, found.message))
+        };
+        assert_eq!(said(&Memory::default()), None);
+        let full =
+            Memory { kept: Some(2), problem: Some("cannot write x: full".to_owned()), set_aside: None };
+        let (status, reason, message) = said(&full).unwrap();
+        assert_eq!((status.as_str(), reason.as_str()), ("False", "CannotWrite"));
+        assert!(message.starts_with("cannot write x: full"), "{message}");
+        let later = Memory { problem: None, set_aside: Some("it was corrupt".to_owned()), ..full };
+        let (status, _, message) = said(&later).unwrap();
+        assert_eq!(status, "True");
+        assert!(message.contains("generation 2") && message.ends_with("it was corrupt"), "{message}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
@@ -48,14 +49,16 @@ enum Job {
 pub(crate) struct Worker {
     jobs: mpsc::Sender<Job>,
     port: u32,
+    thread: Arc<thread::JoinHandle<()>>,
 }
 
 impl Worker {
     /// Starts a thread in the caller's namespace.
-    pub(crate) fn start() -> Result<Self, KernelError> {
+    pub(crate) fn start(proc_sys_net: &Path) -> Result<Self, KernelError> {
+        let proc_sys_net = proc_sys_net.to_owned();
         let (jobs, queue) = mpsc::channel();
         let (opened, port) = mpsc::channel();
-        let work = move || match RealKernel::open() {
+        let work = move || match RealKernel::open_with(&proc_sys_net) {
             Ok(mut kernel) => {
                 // The starter waits for this answer.
                 let _ = opened.send(Ok(kernel.port()));
@@ -64,12 +67,17 @@ impl Worker {
             Err(error) => drop(opened.send(Err(error.to_string()))),
         };
         let failed = |reason: String| KernelError::Read { what: "the kernel", reason };
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("kernel".to_owned())
             .spawn(work)
             .map_err(|error| failed(error.to_string()))?;
         let port = port.recv().map_err(|_| failed("its thread ended".to_owned()))?.map_err(failed)?;
-        Ok(Worker { jobs, port })
+        Ok(Worker { jobs, port, thread: Arc::new(thread) })
+    }
+
+    /// Whether there is anybody to do what is asked.
+    pub(crate) fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
     }
 
     /// The netlink address of its changes.

@@ -37,6 +37,7 @@ pub enum SysctlError {
 /// A key below `net`, in pieces: the name of a device may have dots in it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sysctl {
+    root: PathBuf,
     pieces: Vec<String>,
 }
 
@@ -48,7 +49,8 @@ impl Sysctl {
                 return Err(SysctlError::Piece { piece: (*piece).to_owned() });
             }
         }
-        Ok(Self { pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect() })
+        let root = ROOT.into();
+        Ok(Self { root, pieces: pieces.iter().map(|piece| (*piece).to_owned()).collect() })
     }
 
     /// A setting of one device: `net/FAMILY/conf/DEVICE/NAME`.
@@ -58,6 +60,11 @@ impl Sysctl {
             crate::Family::V6 => "ipv6",
         };
         Self::net(&[family, "conf", device, name])
+    }
+
+    /// The same key where `net` is mounted elsewhere.
+    pub fn below(self, root: &Path) -> Self {
+        Self { root: root.to_owned(), ..self }
     }
 
     /// The value, without the line's end.
@@ -72,7 +79,7 @@ impl Sysctl {
     }
 
     fn path(&self) -> PathBuf {
-        let mut path = Path::new(ROOT).to_owned();
+        let mut path = self.root.clone();
         path.extend(&self.pieces);
         path
     }

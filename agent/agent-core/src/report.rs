@@ -188,17 +188,20 @@ impl Found<'_> {
 fn counts(desired: &Desired, actual: &Actual, differing: &[Difference]) -> BTreeMap<Kind, Counts> {
     let of = |kind: Kind| Counts {
         desired: desired.count(kind),
-        actual: actual_count(actual, kind),
+        actual: actual_count(desired, actual, kind),
         failed: differing.iter().filter(|difference| difference.kind == kind).count(),
     };
     Kind::ALL.into_iter().map(|kind| (kind, of(kind))).collect()
 }
 
-fn actual_count(actual: &Actual, kind: Kind) -> usize {
+fn actual_count(desired: &Desired, actual: &Actual, kind: Kind) -> usize {
     let ours = |nexthop: &&ActualNexthop| **nexthop != ActualNexthop::Foreign;
     match kind {
         Kind::Device => actual.devices.values().filter(|device| device.owner != Owner::Foreign).count(),
-        Kind::Sysctl => actual.sysctls.iter().filter(|(key, value)| **value == key.setting.ours()).count(),
+        // Whoever set it: a setting says nothing of that.
+        Kind::Sysctl => {
+            desired.sysctls.iter().filter(|(key, value)| actual.sysctls.get(key) == Some(value)).count()
+        }
         Kind::Address => actual.addresses.len(),
         Kind::Fdb => actual.fdb.len(),
         Kind::Neighbour => actual.neighbours.len(),

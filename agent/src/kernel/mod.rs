@@ -7,6 +7,7 @@ mod read;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use agent_core::{Actual, Host, Kernel, KernelError, Reading, Refusal, Stage, Step};
 use api::Vtep;
@@ -14,11 +15,15 @@ use netlink::{Netlink, Op};
 
 use firewall::Filter;
 
+/// Where the settings are.
+pub const PROC_SYS_NET: &str = "/proc/sys/net";
+
 /// A kernel. It belongs to the namespace of the thread that opened it and must stay on that thread: settings and
 /// programs belong to the namespace of the thread that touches them.
 #[derive(Debug)]
 pub struct RealKernel {
     netlink: Netlink,
+    settings: PathBuf,
     filter: Filter,
     actual: Actual,
     indexes: BTreeMap<Vtep, u32>,
@@ -27,7 +32,15 @@ pub struct RealKernel {
 impl RealKernel {
     /// Opens the calling thread's namespace.
     pub fn open() -> Result<Self, netlink::Error> {
+        Self::open_with(Path::new(PROC_SYS_NET))
+    }
+
+    /// Opens the calling thread's namespace, with its settings below another directory than `/proc/sys/net`: in a
+    /// container that one is often read-only.
+    pub fn open_with(proc_sys_net: &Path) -> Result<Self, netlink::Error> {
         Ok(RealKernel {
+            settings: proc_sys_net.to_owned(),
+
             netlink: Netlink::open()?,
             filter: Filter::default(),
             actual: Actual::default(),
@@ -88,7 +101,7 @@ impl RealKernel {
 
 impl Kernel for RealKernel {
     fn read(&mut self, _: Reading) -> Result<(), KernelError> {
-        let mut actual = read::read(&mut self.netlink)?;
+        let mut actual = read::read(&mut self.netlink, &self.settings)?;
         actual.firewall = self.filter.read();
         self.indexes = actual.devices.iter().map(|(vtep, device)| (*vtep, device.index)).collect();
         self.actual = actual;
@@ -101,7 +114,9 @@ impl Kernel for RealKernel {
 
     fn apply(&mut self, stage: Stage, steps: &[Step]) -> Result<Vec<Result<(), Refusal>>, KernelError> {
         match stage {
-            Stage::Sysctls | Stage::ResetSysctls => Ok(steps.iter().map(write::sysctl).collect()),
+            Stage::Sysctls | Stage::ResetSysctls => {
+                Ok(steps.iter().map(|step| write::sysctl(step, &self.settings)).collect())
+            }
             Stage::Firewall | Stage::Accepts | Stage::DeleteAccepts | Stage::DeleteFirewall => {
                 Ok(steps.iter().map(|step| self.filter.apply(step)).collect())
             }

@@ -1,6 +1,7 @@
 //! Reading: everything of ours, and of the host what decisions depend on.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use agent_core::{
     ALIAS, Actual, ActualDevice, ActualNexthop, Host, HostAddress, HostLink, HostRoute, INBOUND_TABLE,
@@ -22,14 +23,15 @@ struct Devices {
     names: BTreeMap<u32, String>,
 }
 
-pub(super) fn read(netlink: &mut Netlink) -> Result<Actual, KernelError> {
+pub(super) fn read(netlink: &mut Netlink, proc_sys_net: &Path) -> Result<Actual, KernelError> {
     let mut actual = Actual::default();
     let links = netlink.links().map_err(cannot_read("devices"))?;
     let devices = devices(&links, &mut actual);
     addresses(netlink, &devices, &mut actual).map_err(cannot_read("addresses"))?;
     for (index, vtep) in &devices.ours {
         entries(netlink, *index, *vtep, &mut actual).map_err(cannot_read("neighbours"))?;
-        let set = settings(vtep.name()).map(|(setting, value)| (Sysctl { device: *vtep, setting }, value));
+        let set = settings(proc_sys_net, vtep.name())
+            .map(|(setting, value)| (Sysctl { device: *vtep, setting }, value));
         actual.sysctls.extend(set);
     }
     nexthops(netlink, &devices, &mut actual).map_err(cannot_read("nexthops"))?;
@@ -39,8 +41,8 @@ pub(super) fn read(netlink: &mut Netlink) -> Result<Actual, KernelError> {
         let rules = rules(netlink, family, &mut actual);
         unless_absent(rules, family).map_err(cannot_read("rules"))?;
     }
-    actual.host.defaults = settings("default").collect();
-    actual.host.forwarding = forwarding();
+    actual.host.defaults = settings(proc_sys_net, "default").collect();
+    actual.host.forwarding = forwarding(proc_sys_net);
     actual.host.resilient_groups = has_resilient_groups();
     Ok(actual)
 }
@@ -147,10 +149,10 @@ fn entries(netlink: &mut Netlink, index: u32, vtep: Vtep, actual: &mut Actual) -
 }
 
 /// The settings of a device, or of `default`.
-fn settings(device: &'static str) -> impl Iterator<Item = (Setting, u8)> {
+fn settings(proc_sys_net: &Path, device: &'static str) -> impl Iterator<Item = (Setting, u8)> {
     Setting::ALL.into_iter().filter_map(move |setting| {
         let (family, file) = setting.path();
-        let key = netlink::sysctl::Sysctl::net(&[family, "conf", device, file]).ok()?;
+        let key = netlink::sysctl::Sysctl::net(&[family, "conf", device, file]).ok()?.below(proc_sys_net);
         // A kernel without IPv6 has no such file: what is wanted there is then written, and that says why not.
         Some((setting, key.read().ok()?.parse().ok()?))
     })
@@ -267,12 +269,12 @@ fn rules(netlink: &mut Netlink, family: netlink::Family, actual: &mut Actual) ->
     Ok(())
 }
 
-fn forwarding() -> BTreeMap<Family, bool> {
+fn forwarding(proc_sys_net: &Path) -> BTreeMap<Family, bool> {
     let keys =
         [(Family::V4, &["ipv4", "ip_forward"][..]), (Family::V6, &["ipv6", "conf", "all", "forwarding"][..])];
     keys.into_iter()
         .filter_map(|(family, key)| {
-            let value = netlink::sysctl::Sysctl::net(key).ok()?.read().ok()?;
+            let value = netlink::sysctl::Sysctl::net(key).ok()?.below(proc_sys_net).read().ok()?;
             Some((family, value != "0"))
         })
         .collect()

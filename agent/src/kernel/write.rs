@@ -1,6 +1,7 @@
 //! Steps as netlink messages and settings.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use agent_core::{ALIAS, Device, Nexthop, PROTOCOL, Refusal, Route, RouteKey, Rule, Step};
@@ -131,12 +132,12 @@ fn policy(rule: &Rule) -> netlink::Rule {
 }
 
 /// Writes a setting of a device.
-pub(super) fn sysctl(step: &Step) -> Result<(), Refusal> {
+pub(super) fn sysctl(step: &Step, proc_sys_net: &Path) -> Result<(), Refusal> {
     let (Step::SetSysctl(key, value) | Step::ResetSysctl(key, value)) = step else {
         return Err(Refusal::without_errno("is not a sysctl"));
     };
     let (family, file) = key.setting.path();
     netlink::sysctl::Sysctl::net(&[family, "conf", key.device.name(), file])
-        .and_then(|sysctl| sysctl.write(&value.to_string()))
+        .and_then(|sysctl| sysctl.below(proc_sys_net).write(&value.to_string()))
         .map_err(|error| Refusal::without_errno(error.to_string()))
 }

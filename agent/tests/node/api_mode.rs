@@ -1,6 +1,7 @@
 //! The agent and an API: what it follows, what it says, and what it leaves alone.
 
 use std::future::Future;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,9 +20,9 @@ use crate::world::{GATEWAY, Host, on_host, spec};
 /// Far beyond what anything here needs: a test fails then, and asserts no time.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-struct Mesh {
+pub(crate) struct Mesh {
     client: Client,
-    configs: Api<NodeConfig>,
+    pub(crate) configs: Api<NodeConfig>,
 }
 
 /// Runs a test beside an agent, both on the test's host.
@@ -30,6 +31,26 @@ fn with_agent<F: Future<Output = ()>>(host: &Host, test: impl FnOnce(Mesh) -> F)
 }
 
 fn with_agent_of<F: Future<Output = ()>>(host: &Host, config: Config, test: impl FnOnce(Mesh) -> F) {
+    let state = tempfile::tempdir().unwrap();
+    with_agent_in(host, config, options(state.path()), test);
+}
+
+/// An agent that keeps its state in this directory and serves nothing.
+pub(crate) fn options(state: &Path) -> agent::Options {
+    agent::Options {
+        state_directory: state.to_owned(),
+        listen: None,
+        proc_sys_net: agent::PROC_SYS_NET.into(),
+        api_server: None,
+    }
+}
+
+pub(crate) fn with_agent_in<F: Future<Output = ()>>(
+    host: &Host,
+    config: Config,
+    options: agent::Options,
+    test: impl FnOnce(Mesh) -> F,
+) {
     host.sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -41,13 +62,16 @@ fn with_agent_of<F: Future<Output = ()>>(host: &Host, config: Config, test: impl
         }
         let mesh = Mesh { client: client.clone(), configs: Api::all(client.clone()) };
         tokio::select! {
-            ended = agent::run(client, NodeId::new("a", "a1")) => panic!("the agent ended: {ended:?}"),
+            ended = agent::run(client, NodeId::new("a", "a1"), options) => panic!("the agent ended: {ended:?}"),
             () = test(mesh) => {}
         }
     });
 }
 
-async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look().await {
@@ -59,12 +83,12 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl
 }
 
 impl Mesh {
-    async fn create(&self) -> NodeConfig {
+    pub(crate) async fn create(&self) -> NodeConfig {
         let config = NodeConfig::new("a-a1", spec(GATEWAY));
         self.configs.create(&PostParams::default(), &config).await.unwrap()
     }
 
-    async fn applied(&self, generation: Option<i64>) -> NodeConfig {
+    pub(crate) async fn applied(&self, generation: Option<i64>) -> NodeConfig {
         eventually("Applied for the generation", || async {
             let config = self.configs.get("a-a1").await.unwrap();
             let status = config.status.clone()?;

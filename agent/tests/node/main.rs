@@ -6,6 +6,8 @@ mod api_mode;
 mod apply;
 mod bad_input;
 mod change;
+mod cold_boot;
+mod endpoints;
 mod forward;
 mod gateways_v6;
 mod kosmos;
