@@ -72,7 +72,9 @@ pub enum ConnectError {
         cluster: String,
     },
     /// No TLS at all.
-    #[error("{from}: server {server:?} is not https: TLS is always verified here; use the API server's own address")]
+    #[error(
+        "{from}: server {server:?} is not https: TLS is always verified here; use the API server's own address"
+    )]
     ClearText {
         /// Which kubeconfig.
         from: String,
@@ -220,7 +222,6 @@ fn verified(from: &str, name: &str, cluster: &Cluster) -> Result<Option<String>,
         return Ok(pem);
     }
     let Some(path) = &cluster.certificate_authority else { return Ok(None) };
-    let unreadable =
-        |source| ConnectError::Authority { from: from.to_owned(), path: path.clone(), source };
+    let unreadable = |source| ConnectError::Authority { from: from.to_owned(), path: path.clone(), source };
     std::fs::read_to_string(path).map(Some).map_err(unreadable)
 }

@@ -30,7 +30,8 @@ pub const KEY: &str = "kubeconfig";
 /// A token for the service account of a cluster.
 pub async fn request(control: &Client, cluster: &str) -> Result<String, kube::Error> {
     let accounts: Api<ServiceAccount> = Api::namespaced(control.clone(), MEMBERS_NAMESPACE);
-    let spec = TokenRequestSpec { audiences: Vec::new(), expiration_seconds: Some(LIFE), bound_object_ref: None };
+    let spec =
+        TokenRequestSpec { audiences: Vec::new(), expiration_seconds: Some(LIFE), bound_object_ref: None };
     let request = TokenRequest { spec, ..TokenRequest::default() };
     let answer = accounts.create_token_request(cluster, &PostParams::default(), &request).await?;
     Ok(answer.status.map(|status| status.token).unwrap_or_default())
@@ -75,7 +76,13 @@ pub fn secret(kubeconfig: &str) -> Result<DynamicObject, serde_json::Error> {
 
 /// The kubeconfig that stands in the member's Secret now, as long as it is still good: for this way, this account, and
 /// for more than half of a token's life.
-pub fn still_good(live: &DynamicObject, way: &Way, cluster: &str, uid: &str, now: Timestamp) -> Option<String> {
+pub fn still_good(
+    live: &DynamicObject,
+    way: &Way,
+    cluster: &str,
+    uid: &str,
+    now: Timestamp,
+) -> Option<String> {
     let encoded = live.data["data"][KEY].as_str()?;
     let text = String::from_utf8(base64::prelude::BASE64_STANDARD.decode(encoded).ok()?).ok()?;
     let value: Value = serde_saphyr::from_str(&text).ok()?;
@@ -134,7 +141,10 @@ mod tests {
         let text = kubeconfig(&way(), "east", "t");
         let read = kube::config::Kubeconfig::from_yaml(&text).unwrap();
         assert_eq!(read.current_context.as_deref(), Some("control"));
-        assert_eq!(read.clusters[0].cluster.as_ref().unwrap().server.as_deref(), Some("https://10.0.0.1:6443"));
+        assert_eq!(
+            read.clusters[0].cluster.as_ref().unwrap().server.as_deref(),
+            Some("https://10.0.0.1:6443")
+        );
         assert!(!text.contains("insecure"));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     print::{self, Output},
     say::Say,
     steps::Steps,
-    version,
+    version::{self, Installed},
     wait::{self, WaitArgs},
     write::{DryRun, Writer},
 };
@@ -77,8 +77,8 @@ impl WriteArgs {
 /// Runs the command.
 pub async fn run(args: &InstallArgs, say: &mut Say) -> anyhow::Result<()> {
     args.write.check()?;
-    let objects = manifest::render(Role::Control, &settings(&args.components))?;
     if let Some(output) = args.write.output {
+        let objects = manifest::render(Role::Control, &settings(&args.components, None))?;
         return Ok(say.text(&print::objects(&objects, output)?)?);
     }
     install(&Connection::control(&args.control).await?, args, say).await
@@ -86,11 +86,16 @@ pub async fn run(args: &InstallArgs, say: &mut Say) -> anyhow::Result<()> {
 
 /// Installs what the arguments ask for in a cluster that is spoken to already.
 pub async fn install(control: &Connection, args: &InstallArgs, say: &mut Say) -> anyhow::Result<()> {
-    let objects = manifest::render(Role::Control, &settings(&args.components))?;
-    let found = preflight::control(control, &preflight::wanted(&objects)).await?;
+    let wanted = preflight::wanted(&manifest::render(Role::Control, &Settings::default())?);
+    let found = preflight::control(control, &wanted).await?;
     found.ignoring(&args.preflight.ignore_preflight).decide(say)?;
     let before = version::installed(control, Role::Control).await?;
-    version::may_replace(Role::Control, before.as_ref().and_then(|before| before.version.as_ref()), args.force)?;
+    version::may_replace(
+        Role::Control,
+        before.as_ref().and_then(|before| before.version.as_ref()),
+        args.force,
+    )?;
+    let objects = manifest::render(Role::Control, &settings(&args.components, before.as_ref()))?;
     let writer = Writer::new(control.client.clone(), args.write.dry_run);
     let mut steps = Steps::new(say, back(control, "uninstall", ""));
     steps.begin(format_args!("install ClusterLink {VERSION}"), control)?;
@@ -99,7 +104,9 @@ pub async fn install(control: &Connection, args: &InstallArgs, say: &mut Say) ->
         roll_out(&mut steps, &writer, &objects, &args.wait).await?;
     }
     if !args.write.dry_run.is_dry() {
-        steps.say.line("the control cluster is ready: join clusters with kosmosctl join NAME --member-context CONTEXT")?;
+        steps.say.line(
+            "the control cluster is ready: join clusters with kosmosctl join NAME --member-context CONTEXT",
+        )?;
     }
     Ok(())
 }
@@ -109,10 +116,13 @@ pub(crate) fn back(control: &Connection, command: &str, arguments: &str) -> Stri
     format!("kosmosctl {command}{arguments} (with {})", control.from)
 }
 
-pub(crate) fn settings(components: &ComponentArgs) -> Settings {
+/// What is asked for; what is not stays as it is installed, at this program's version.
+pub(crate) fn settings(components: &ComponentArgs, installed: Option<&Installed>) -> Settings {
+    let image = components.image.clone().or_else(|| installed?.successor());
+    let secret = components.image_pull_secret.clone();
     Settings {
-        image: components.image.clone(),
-        image_pull_secret: components.image_pull_secret.clone(),
+        image,
+        image_pull_secret: secret.or_else(|| installed?.image_pull_secret.clone()),
         ..Settings::default()
     }
 }
@@ -126,7 +136,8 @@ pub(crate) async fn apply_all(
     let is = |object: &&DynamicObject, kind: &str| Kind::of(object).is_some_and(|of| of.kind == kind);
     let is_base = |object: &&DynamicObject| is(object, "Namespace") || is(object, "CustomResourceDefinition");
     let (base, rest): (Vec<&DynamicObject>, Vec<&DynamicObject>) = objects.iter().partition(is_base);
-    let cloned = |objects: Vec<&DynamicObject>| -> Vec<DynamicObject> { objects.into_iter().cloned().collect() };
+    let cloned =
+        |objects: Vec<&DynamicObject>| -> Vec<DynamicObject> { objects.into_iter().cloned().collect() };
     let base = cloned(base);
     steps.apply(writer, &base).await?;
     if !writer.dry_run.is_dry() {
@@ -145,8 +156,9 @@ pub(crate) async fn roll_out(
     objects: &[DynamicObject],
     args: &WaitArgs,
 ) -> anyhow::Result<()> {
-    let workloads =
-        objects.iter().filter(|object| Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment")));
+    let workloads = objects.iter().filter(|object| {
+        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
+    });
     for object in workloads {
         wait::until(steps, args.timeout, || wait::rolled_out(&writer.client, object)).await?;
     }

@@ -20,7 +20,7 @@ use crate::{
     membership,
     object::{CLUSTER, Kind, said},
     options::ClusterOptions,
-    preflight::{self, IDENTITY, PreflightArgs, Wanted, Way},
+    preflight::{self, Findings, IDENTITY, PreflightArgs, Wanted, Way},
     print,
     say::Say,
     steps::Steps,
@@ -117,6 +117,20 @@ pub async fn run(args: &JoinArgs, say: &mut Say) -> anyhow::Result<()> {
     join(&control, &member, args, say).await
 }
 
+/// What has to be known before anything is written.
+pub(crate) async fn findings(
+    control: &Connection,
+    member: &Connection,
+    args: &JoinArgs,
+) -> anyhow::Result<Findings> {
+    look(control, member, &plan(control, member, args).await?).await
+}
+
+async fn look(control: &Connection, member: &Connection, plan: &Plan) -> anyhow::Result<Findings> {
+    let (above, below) = rights(plan);
+    preflight::join(control, member, &plan.cluster, &plan.way, (&above, &below)).await
+}
+
 /// Everything that is written.
 struct Plan {
     way: Way,
@@ -141,9 +155,7 @@ pub async fn join(
         let all: Vec<DynamicObject> = control.into_iter().chain(member).collect();
         return Ok(say.text(&print::objects(&all, output)?)?);
     }
-    let wanted = rights(&plan);
-    let found =
-        preflight::join(control, member, &plan.cluster, &plan.way, (&wanted.0, &wanted.1)).await?;
+    let found = look(control, member, &plan).await?;
     found.ignoring(&args.preflight.ignore_preflight).decide(say)?;
     let before = version::installed(member, Role::Member).await?;
     version::may_replace(Role::Member, before.and_then(|before| before.version).as_ref(), args.force)?;
@@ -155,19 +167,22 @@ async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> any
     let live = match live {
         Err(kube::Error::Api(status)) if status.code == 404 => None,
         other => other.map_err(|error| {
-            anyhow::anyhow!("Cluster {} in the control cluster ({}): {}", args.name, control.server, said(&error))
+            anyhow::anyhow!(
+                "Cluster {} in the control cluster ({}): {}",
+                args.name,
+                control.server,
+                said(&error)
+            )
         })?,
     };
     let identity = member.identity().await?;
     let same_cluster = control.identity().await? == identity;
     let mut cluster = args.options.over(live.as_ref(), &args.name)?;
     cluster.annotations_mut().entry(IDENTITY.to_owned()).or_insert(identity);
-    let installed = version::installed(control, Role::Control).await?;
-    let mut settings: Settings = install::settings(&args.components);
-    settings.image = settings.image.or_else(|| {
-        let same = |installed: &version::Installed| installed.version.as_ref() == Some(&version::own());
-        installed.filter(same).and_then(|installed| installed.image)
-    });
+    // A cluster that is joined again stays with what it has; a new one takes what the control cluster has.
+    let installed = version::installed(member, Role::Member).await?;
+    let above = version::installed(control, Role::Control).await?;
+    let mut settings: Settings = install::settings(&args.components, installed.as_ref().or(above.as_ref()));
     settings.values.insert(CLUSTER_KEY.to_owned(), args.name.clone());
     if let Some((host, port)) = &args.values.agent_api_server {
         settings.values.insert("apiServerHost".to_owned(), host.clone());
@@ -187,7 +202,8 @@ async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> any
 fn way(control: &Connection, args: &WayArgs, same_cluster: bool) -> anyhow::Result<Way> {
     let authority = match &args.control_ca {
         Some(path) => {
-            let pem = std::fs::read_to_string(path).with_context(|| format!("--control-ca {}", path.display()))?;
+            let pem =
+                std::fs::read_to_string(path).with_context(|| format!("--control-ca {}", path.display()))?;
             anyhow::ensure!(
                 pem.contains("-----BEGIN CERTIFICATE-----"),
                 "--control-ca {} holds no certificate in PEM form",
@@ -291,14 +307,18 @@ async fn hand_over(
 ) -> anyhow::Result<()> {
     let name = &args.name;
     if args.write.dry_run.is_dry() {
-        return steps.note(format_args!("secret/{CREDENTIAL} gets a token that is not asked for{}", args.write.dry_run.suffix()));
+        return steps.note(format_args!(
+            "secret/{CREDENTIAL} gets a token that is not asked for{}",
+            args.write.dry_run.suffix()
+        ));
     }
     let secret = Kind::named("Secret").context("Secrets are known")?.object(Some(NAMESPACE), CREDENTIAL);
     let live = below.live(&secret).await.map_err(|error| steps.failed(error))?;
-    let uid = credential::account_uid(&control.client, name).await.map_err(|error| steps.failed(said(&error)))?;
-    let good = live.zip(uid).and_then(|(live, uid)| {
-        credential::still_good(&live, &plan.way, name, &uid, Timestamp::now())
-    });
+    let uid =
+        credential::account_uid(&control.client, name).await.map_err(|error| steps.failed(said(&error)))?;
+    let good = live
+        .zip(uid)
+        .and_then(|(live, uid)| credential::still_good(&live, &plan.way, name, &uid, Timestamp::now()));
     let kubeconfig = match good {
         Some(kubeconfig) => kubeconfig,
         None => {
@@ -321,7 +341,10 @@ pub(crate) async fn takes_part(control: &Connection, name: &str) -> Result<Reach
         match conditions.iter().find(|condition| condition.type_ == kind) {
             None => return Ok(Reached::NotYet(format!("Cluster {name}: no word on {kind} yet"))),
             Some(found) if found.status != "True" => {
-                return Ok(Reached::NotYet(format!("Cluster {name}: {kind} is {}: {}", found.status, found.message)));
+                return Ok(Reached::NotYet(format!(
+                    "Cluster {name}: {kind} is {}: {}",
+                    found.status, found.message
+                )));
             }
             Some(_) => {}
         }
@@ -329,9 +352,11 @@ pub(crate) async fn takes_part(control: &Connection, name: &str) -> Result<Reach
     let own = ListParams::default().labels(&format!("{}={name}", api::CLUSTER_LABEL));
     let nodes = Api::<ClusterNode>::all(client.clone()).list(&own).await?.items;
     let configs = Api::<NodeConfig>::all(client.clone()).list(&own).await?.items;
-    let waiting: Vec<String> = nodes.iter().map(|node| node.name_any()).filter(|node| {
-        !configs.iter().any(|config| config.name_any() == *node && is_applied(config))
-    }).collect();
+    let waiting: Vec<String> = nodes
+        .iter()
+        .map(|node| node.name_any())
+        .filter(|node| !configs.iter().any(|config| config.name_any() == *node && is_applied(config)))
+        .collect();
     let (all, ready) = (nodes.len(), nodes.len() - waiting.len());
     let text = format!("Cluster {name}: {ready} of {all} nodes carry the overlay");
     Ok(match waiting.first() {

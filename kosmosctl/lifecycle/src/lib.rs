@@ -5,8 +5,11 @@
 //! Writing goes one way: [`manifest`] renders what daemonset/ holds, [`preflight`] looks before anything is written,
 //! [`steps`] says each write as it goes, [`write`] makes each of them idempotent. So a rerun completes what was interrupted.
 
+pub mod check;
 pub mod connect;
 pub mod credential;
+pub mod gather;
+pub mod get;
 pub mod install;
 pub mod join;
 pub mod manifest;
@@ -15,8 +18,13 @@ pub mod object;
 pub mod options;
 pub mod preflight;
 pub mod print;
+mod removal;
 pub mod say;
+pub mod status;
 pub mod steps;
+pub mod uninstall;
+pub mod unjoin;
+pub mod upgrade;
 pub mod version;
 pub mod wait;
 pub mod write;

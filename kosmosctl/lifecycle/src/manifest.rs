@@ -84,9 +84,11 @@ pub fn render(role: Role, settings: &Settings) -> Result<Vec<DynamicObject>, Man
                 mark(&mut deployment.metadata);
                 deployment.spec.iter_mut().for_each(|spec| fit(&mut spec.template, settings));
             })?,
-            Some("ConfigMap") if object.name_any() == SETTINGS => edit(role, object, |map: &mut ConfigMap| {
-                map.data.get_or_insert_default().extend(settings.values.clone());
-            })?,
+            Some("ConfigMap") if object.name_any() == SETTINGS => {
+                edit(role, object, |map: &mut ConfigMap| {
+                    map.data.get_or_insert_default().extend(settings.values.clone());
+                })?
+            }
             _ => {}
         }
     }
@@ -106,7 +108,8 @@ fn text(role: Role) -> &'static str {
 }
 
 pub(crate) fn parse(role: Role, text: &str) -> Result<Vec<DynamicObject>, ManifestError> {
-    let unreadable = |error: serde_saphyr::Error| ManifestError::Unreadable { role, reason: error.to_string() };
+    let unreadable =
+        |error: serde_saphyr::Error| ManifestError::Unreadable { role, reason: error.to_string() };
     let documents: Vec<serde_json::Value> = serde_saphyr::from_multiple(text).map_err(unreadable)?;
     let objects = documents.into_iter().filter(|document| !document.is_null()).map(|document| {
         serde_json::from_value(document)
@@ -122,8 +125,11 @@ pub(crate) fn edit<K: DeserializeOwned + Serialize>(
     change: impl FnOnce(&mut K),
 ) -> Result<(), ManifestError> {
     let name = Name::of(object);
-    let malformed =
-        |error: serde_json::Error| ManifestError::Malformed { role, name: name.clone(), reason: error.to_string() };
+    let malformed = |error: serde_json::Error| ManifestError::Malformed {
+        role,
+        name: name.clone(),
+        reason: error.to_string(),
+    };
     let value = serde_json::to_value(&*object).map_err(malformed)?;
     let mut typed: K = serde_json::from_value(value).map_err(malformed)?;
     change(&mut typed);
@@ -171,8 +177,14 @@ mod tests {
         for role in [Role::Control, Role::Member] {
             let rendered = render(role, &Settings::default()).unwrap();
             for before in parse(role, text(role)).unwrap() {
-                let after = rendered.iter().find(|object| Name::of(object) == Name::of(&before)).unwrap();
-                let (before, after) = (serde_json::to_value(before).unwrap(), serde_json::to_value(after).unwrap());
+                let after = rendered
+                    .iter()
+                    .find(|object| {
+                        (Name::of(object), object.namespace()) == (Name::of(&before), before.namespace())
+                    })
+                    .unwrap();
+                let (before, after) =
+                    (serde_json::to_value(before).unwrap(), serde_json::to_value(after).unwrap());
                 let lost = lost("", &before, &after);
                 assert_eq!(lost, Vec::<String>::new());
             }
@@ -200,8 +212,11 @@ mod tests {
 
     #[test]
     fn the_image_and_its_secret_reach_every_container() {
-        let settings =
-            Settings { image: Some("r.example/cl:9".to_owned()), image_pull_secret: Some("pull".to_owned()), ..Settings::default() };
+        let settings = Settings {
+            image: Some("r.example/cl:9".to_owned()),
+            image_pull_secret: Some("pull".to_owned()),
+            ..Settings::default()
+        };
         for role in [Role::Control, Role::Member] {
             let mut seen = 0;
             for object in render(role, &settings).unwrap() {

@@ -21,9 +21,9 @@ pub fn render(cluster: &str) -> Result<Vec<DynamicObject>, ManifestError> {
     for object in &mut objects {
         let kind = Kind::of(object).map(|kind| kind.kind);
         match kind {
-            Some("ServiceAccount") => {
-                edit(Side::Control, object, |account: &mut ServiceAccount| name(cluster, &mut account.metadata))?
-            }
+            Some("ServiceAccount") => edit(Side::Control, object, |account: &mut ServiceAccount| {
+                name(cluster, &mut account.metadata)
+            })?,
             Some("Role") => edit(Side::Control, object, |role: &mut Role| {
                 name(cluster, &mut role.metadata);
                 rules(cluster, &mut role.rules);
@@ -82,7 +82,10 @@ mod tests {
         let objects = render("east").unwrap();
         let names: Vec<String> = objects.iter().map(|object| Name::of(object).to_string()).collect();
         assert!(names.contains(&"serviceaccount/east".to_owned()), "{names:?}");
-        assert!(names.contains(&"clusterrole.rbac.authorization.k8s.io/clusterlink-member:east".to_owned()), "{names:?}");
+        assert!(
+            names.contains(&"clusterrole.rbac.authorization.k8s.io/clusterlink-member:east".to_owned()),
+            "{names:?}"
+        );
         let text = serde_json::to_string(&objects).unwrap();
         assert!(!text.contains(PLACEHOLDER), "{text}");
         assert!(text.contains(r#""resourceNames":["east"]"#), "{text}");

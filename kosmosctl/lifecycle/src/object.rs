@@ -82,7 +82,11 @@ impl Kind {
 
     /// The API version as objects spell it: `v1`, `apps/v1`.
     pub fn api_version(self) -> String {
-        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+        if self.group.is_empty() {
+            self.version.to_owned()
+        } else {
+            format!("{}/{}", self.group, self.version)
+        }
     }
 
     /// As the client wants it.

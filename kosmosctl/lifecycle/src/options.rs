@@ -66,7 +66,13 @@ fn pools(text: &str) -> Result<Pools, String> {
     let (v4, v6) = text.split_once(',').ok_or_else(wrong)?;
     let pools = Pools(v4.parse().map_err(|_| wrong())?, v6.parse().map_err(|_| wrong())?);
     if pools.0.ip() != pools.0.network() || pools.1.ip() != pools.1.network() {
-        return Err(format!("write {}/{},{}/{}", pools.0.network(), pools.0.prefix(), pools.1.network(), pools.1.prefix()));
+        return Err(format!(
+            "write {}/{},{}/{}",
+            pools.0.network(),
+            pools.0.prefix(),
+            pools.1.network(),
+            pools.1.prefix()
+        ));
     }
     Ok(pools)
 }
@@ -116,7 +122,9 @@ impl ClusterOptions {
         for (node, interface) in &self.nic {
             nodes.entry(interface).or_default().push(node);
         }
-        let entries = nodes.into_iter().map(|(interface, nodes)| json!({"interfaceName": interface, "nodeName": nodes}));
+        let entries = nodes
+            .into_iter()
+            .map(|(interface, nodes)| json!({"interfaceName": interface, "nodeName": nodes}));
         let entries: Vec<Value> = entries.collect();
         (!entries.is_empty()).then(|| json!(entries))
     }
@@ -191,13 +199,17 @@ mod tests {
 
     #[test]
     fn what_a_person_has_set_stays() {
-        let live: Cluster = serde_json::from_value(json!({"apiVersion": "kosmos.io/v1alpha1", "kind": "Cluster",
+        let live: Cluster =
+            serde_json::from_value(json!({"apiVersion": "kosmos.io/v1alpha1", "kind": "Cluster",
             "metadata": {"name": "east"},
             "spec": {"clusterLinkOptions": {"enable": false, "networkType": "gateway", "cni": "calico"}}}))
-        .unwrap();
+            .unwrap();
         let cluster = options("--cni flannel").unwrap().over(Some(&live), "east").unwrap();
         let options = cluster.spec.cluster_link_options.unwrap();
-        assert_eq!((options.enable, options.network_type, options.cni.as_str()), (true, NetworkType::Gateway, "flannel"));
+        assert_eq!(
+            (options.enable, options.network_type, options.cni.as_str()),
+            (true, NetworkType::Gateway, "flannel")
+        );
     }
 
     #[test]

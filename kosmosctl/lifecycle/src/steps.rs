@@ -13,7 +13,9 @@ use crate::{
 
 /// A step that failed, after which a command has left what it did.
 #[derive(Debug, thiserror::Error)]
-#[error("{step}: {reason}. Nothing is undone: the same command again goes on from here; to go back instead: {back}")]
+#[error(
+    "{step}: {reason}. Nothing is undone: the same command again goes on from here; to go back instead: {back}"
+)]
 pub struct StepError {
     /// Which step.
     pub step: String,
@@ -57,7 +59,11 @@ impl<'a> Steps<'a> {
     }
 
     /// Applies objects in their order.
-    pub async fn apply(&mut self, writer: &Writer, objects: &[DynamicObject]) -> anyhow::Result<Vec<Outcome>> {
+    pub async fn apply(
+        &mut self,
+        writer: &Writer,
+        objects: &[DynamicObject],
+    ) -> anyhow::Result<Vec<Outcome>> {
         let mut outcomes = Vec::new();
         for object in objects {
             let outcome = self.settle(writer, Name::of(object), writer.apply(object).await)?;

@@ -46,6 +46,18 @@ pub struct Installed {
     pub version: Option<Version>,
     /// The image of its components.
     pub image: Option<String>,
+    /// The Secret that it is pulled with.
+    pub image_pull_secret: Option<String>,
+}
+
+impl Installed {
+    /// This program's version of what is installed, from the same place; none where its tag says nothing of a version.
+    pub fn successor(&self) -> Option<String> {
+        let (image, version) = (self.image.as_ref()?, self.version.as_ref()?);
+        let (place, tag) = image.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))?;
+        let bare = tag.strip_prefix('v').unwrap_or(tag);
+        (bare == version.to_string()).then(|| format!("{place}:{}{VERSION}", &tag[..tag.len() - bare.len()]))
+    }
 }
 
 /// This program's version.
@@ -72,10 +84,12 @@ pub async fn installed(connection: &Connection, role: Role) -> Result<Option<Ins
 fn read(deployment: &Deployment) -> Installed {
     let template = deployment.spec.as_ref().and_then(|spec| spec.template.spec.as_ref());
     let image = template.and_then(|spec| spec.containers.first()?.image.clone());
+    let secrets = template.and_then(|spec| spec.image_pull_secrets.as_ref());
+    let image_pull_secret = secrets.and_then(|secrets| secrets.first()).map(|secret| secret.name.clone());
     let tag = image.as_ref().and_then(|image| image.rsplit('/').next()?.split_once(':').map(|(_, tag)| tag));
     let said = deployment.labels().get(VERSION_LABEL).map(String::as_str).or(tag);
     let version = said.and_then(|text| Version::parse(text.trim_start_matches('v')).ok());
-    Installed { version, image }
+    Installed { version, image, image_pull_secret }
 }
 
 /// Whether this version may take the place of what is installed.
@@ -102,8 +116,10 @@ mod tests {
     use super::*;
 
     fn deployment(labels: serde_json::Value, image: &str) -> Deployment {
-        serde_json::from_value(serde_json::json!({"metadata": {"labels": labels}, "spec": {"selector": {}, "template":
-            {"spec": {"containers": [{"name": "c", "image": image}]}}}}))
+        serde_json::from_value(
+            serde_json::json!({"metadata": {"labels": labels}, "spec": {"selector": {}, "template":
+            {"spec": {"containers": [{"name": "c", "image": image}]}}}}),
+        )
         .unwrap()
     }
 
@@ -115,6 +131,18 @@ mod tests {
         let none = serde_json::json!({});
         assert_eq!(version(deployment(none.clone(), "r.example:5000/cl:v0.2.0")).as_deref(), Some("0.2.0"));
         assert_eq!(version(deployment(none, "r.example:5000/cl")), None);
+    }
+
+    #[test]
+    fn an_upgrade_stays_in_its_registry() {
+        let successor = |image: &str| {
+            let version = Some(Version::new(0, 0, 9));
+            Installed { version, image: Some(image.to_owned()), image_pull_secret: None }.successor()
+        };
+        assert_eq!(successor("r.example:5000/cl:0.0.9"), Some(format!("r.example:5000/cl:{VERSION}")));
+        assert_eq!(successor("r.example:5000/cl:v0.0.9"), Some(format!("r.example:5000/cl:v{VERSION}")));
+        assert_eq!(successor("r.example:5000/cl:mine"), None);
+        assert_eq!(successor("r.example:5000/cl"), None);
     }
 
     #[test]

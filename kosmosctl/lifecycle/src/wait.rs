@@ -93,7 +93,8 @@ pub(crate) async fn served(steps: &Steps<'_>, writer: &Writer, name: &str) -> an
             Err(error) => said(&error),
         };
         if start.elapsed() >= SERVED {
-            let message = format!("customresourcedefinition.apiextensions.k8s.io/{name} is not served: {reason}");
+            let message =
+                format!("customresourcedefinition.apiextensions.k8s.io/{name} is not served: {reason}");
             return Err(steps.failed(message));
         }
         tokio::time::sleep(POLL / 10).await;
@@ -128,7 +129,8 @@ pub async fn rolled_out(client: &Client, object: &DynamicObject) -> Result<Reach
             let live = Api::<DaemonSet>::namespaced(client.clone(), &namespace).get(&name).await?;
             let (spec, status) = (live.spec.unwrap_or_default(), live.status.unwrap_or_default());
             let current = status.observed_generation >= live.metadata.generation;
-            let ready = status.number_available.unwrap_or(0).min(status.updated_number_scheduled.unwrap_or(0));
+            let ready =
+                status.number_available.unwrap_or(0).min(status.updated_number_scheduled.unwrap_or(0));
             (ready, status.desired_number_scheduled, current, spec.selector)
         }
         _ => return Ok(Reached::Yes(format!("{} needs no waiting", Name::of(object)))),
@@ -147,7 +149,9 @@ pub async fn rolled_out(client: &Client, object: &DynamicObject) -> Result<Reach
 async fn pod_trouble(client: &Client, namespace: &str, labels: &str) -> Result<Option<String>, kube::Error> {
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let pods = pods.list(&ListParams::default().labels(labels)).await?;
-    Ok(pods.iter().find_map(|pod| trouble_of(pod).map(|trouble| format!("pod {}: {trouble}", pod.name_any()))))
+    Ok(pods
+        .iter()
+        .find_map(|pod| trouble_of(pod).map(|trouble| format!("pod {}: {trouble}", pod.name_any()))))
 }
 
 fn trouble_of(pod: &Pod) -> Option<String> {
@@ -155,7 +159,9 @@ fn trouble_of(pod: &Pod) -> Option<String> {
     let containers = status.container_statuses.iter().chain(&status.init_container_statuses).flatten();
     let waiting = containers.filter_map(|container| container.state.as_ref()?.waiting.as_ref());
     let stuck = waiting
-        .filter(|waiting| !matches!(waiting.reason.as_deref(), None | Some("ContainerCreating" | "PodInitializing")))
+        .filter(|waiting| {
+            !matches!(waiting.reason.as_deref(), None | Some("ContainerCreating" | "PodInitializing"))
+        })
         .map(|waiting| {
             let reason = waiting.reason.clone().unwrap_or_default();
             waiting.message.as_ref().map_or(reason.clone(), |message| format!("{reason}: {message}"))

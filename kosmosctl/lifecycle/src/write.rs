@@ -182,7 +182,11 @@ impl Writer {
     }
 
     /// Changes some fields of an object that is there.
-    pub async fn merge(&self, object: &DynamicObject, patch: &serde_json::Value) -> Result<Outcome, WriteError> {
+    pub async fn merge(
+        &self,
+        object: &DynamicObject,
+        patch: &serde_json::Value,
+    ) -> Result<Outcome, WriteError> {
         let Some(live) = self.live(object).await? else { return Ok(Outcome::Absent) };
         if self.dry_run == DryRun::Client {
             return Ok(Outcome::Configured);

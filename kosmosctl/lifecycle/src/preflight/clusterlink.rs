@@ -6,9 +6,10 @@ use kube::{Api, ResourceExt};
 
 use super::{Check, Findings};
 use crate::{
-    connect::Connection,
+    connect::{Connection, Role},
     manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
     object::absent_as_none,
+    version,
 };
 
 /// The annotation of a Cluster that says which cluster it is: the uid of its namespace kube-system.
@@ -20,10 +21,12 @@ pub(super) async fn check(
     candidate: &Cluster,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
+    version(control, findings).await?;
     let name = candidate.name_any();
     let settings: Api<ConfigMap> = Api::namespaced(member.client.clone(), NAMESPACE);
     let settings = absent_as_none(settings.get(SETTINGS).await)?;
-    let installed = settings.and_then(|map| map.data?.get(CLUSTER_KEY).cloned()).filter(|name| !name.is_empty());
+    let installed =
+        settings.and_then(|map| map.data?.get(CLUSTER_KEY).cloned()).filter(|name| !name.is_empty());
     if let Some(other) = installed.filter(|other| *other != name) {
         findings.fail(
             Check::Identity,
@@ -40,6 +43,40 @@ pub(super) async fn check(
         ),
         Some(_) => findings.ok(Check::Identity, format!("Cluster {name:?} is this very cluster: it is joined again")),
         None => findings.ok(Check::Identity, format!("the name {name:?} is free")),
+    }
+    Ok(())
+}
+
+/// A member is of the control cluster's version, or of a neighbouring one.
+async fn version(control: &Connection, findings: &mut Findings) -> anyhow::Result<()> {
+    let own = version::own();
+    let Some(installed) = version::installed(control, Role::Control).await? else {
+        let message = format!(
+            "the control cluster ({}) has no ClusterLink: put it there with kosmosctl install, or give the context of the right cluster",
+            control.server
+        );
+        findings.fail(Check::Version, message);
+        return Ok(());
+    };
+    let Some(above) = installed.version else {
+        findings.warn(
+            Check::Version,
+            format!("the control cluster does not say which version it runs (image {:?})", installed.image),
+        );
+        return Ok(());
+    };
+    if version::skew(&above, &own) > 1 {
+        findings.fail(
+            Check::Version,
+            format!("the control cluster runs {above} and this kosmosctl would install {own}: components may be one minor version apart; run kosmosctl upgrade first, or use a kosmosctl of the control cluster's version"),
+        );
+    } else if above < own {
+        findings.warn(
+            Check::Version,
+            format!("the control cluster runs {above}, which is older than the {own} that the member gets: that works, but upgrade it first (kosmosctl upgrade)"),
+        );
+    } else {
+        findings.ok(Check::Version, format!("the control cluster runs ClusterLink {above}"));
     }
     Ok(())
 }

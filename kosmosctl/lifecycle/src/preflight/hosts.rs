@@ -27,9 +27,10 @@ pub(super) async fn check(
     say_ports(&candidate.name_any(), &ports, findings);
     let pods = Api::<Pod>::all(member.client.clone()).list(&ListParams::default()).await?;
     for (port, device) in &ports {
-        let users = pods.iter().filter(|pod| wants(pod, *port)).map(|pod| {
-            format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any())
-        });
+        let users = pods
+            .iter()
+            .filter(|pod| wants(pod, *port))
+            .map(|pod| format!("{}/{}", pod.namespace().unwrap_or_default(), pod.name_any()));
         if let Some(user) = users.into_iter().next() {
             findings.fail(
                 Check::Ports,
@@ -48,7 +49,8 @@ fn kernels(seen: &Seen, findings: &mut Findings) {
         by_kernel.entry(kernel).or_default().push(node.name_any());
     }
     if by_kernel.is_empty() {
-        findings.warn(Check::Kernel, "the member cluster has no Node: there is nothing to join yet".to_owned());
+        findings
+            .warn(Check::Kernel, "the member cluster has no Node: there is nothing to join yet".to_owned());
     }
     for (kernel, nodes) in by_kernel {
         let nodes = nodes.join(", ");
@@ -90,8 +92,11 @@ fn ports(candidate: &Cluster) -> Vec<(u16, &'static str)> {
 
 fn say_ports(cluster: &str, ports: &[(u16, &'static str)], findings: &mut Findings) {
     let list = |wanted: &str| -> String {
-        let texts: Vec<String> =
-            ports.iter().filter(|(_, device)| device.starts_with(wanted)).map(|(port, device)| format!("{port} ({device})")).collect();
+        let texts: Vec<String> = ports
+            .iter()
+            .filter(|(_, device)| device.starts_with(wanted))
+            .map(|(port, device)| format!("{port} ({device})"))
+            .collect();
         texts.join(" and ")
     };
     let mut message = format!(
@@ -105,7 +110,10 @@ fn say_ports(cluster: &str, ports: &[(u16, &'static str)], findings: &mut Findin
     findings.ok(Check::Ports, message);
     for (port, device) in ports {
         if let Some((_, whose)) = OF_CNIS.iter().find(|(known, _)| known == port) {
-            findings.warn(Check::Ports, format!("UDP port {port} of {device} is {whose}: choose another one where that CNI is used"));
+            findings.warn(
+                Check::Ports,
+                format!("UDP port {port} of {device} is {whose}: choose another one where that CNI is used"),
+            );
         }
     }
 }
@@ -132,12 +140,18 @@ pub(super) fn capabilities(mesh: &Mesh, candidate: &Cluster, findings: &mut Find
         let Some(status) = &node.status else { continue };
         let missing: Vec<&str> = NEEDED
             .into_iter()
-            .filter(|needed| !status.capabilities.is_empty() && !status.capabilities.iter().any(|has| has == needed))
+            .filter(|needed| {
+                !status.capabilities.is_empty() && !status.capabilities.iter().any(|has| has == needed)
+            })
             .collect();
         if !missing.is_empty() {
             findings.warn(
                 Check::Kernel,
-                format!("ClusterNode {}: its kernel lacks {}, as its agent found", node.name_any(), missing.join(", ")),
+                format!(
+                    "ClusterNode {}: its kernel lacks {}, as its agent found",
+                    node.name_any(),
+                    missing.join(", ")
+                ),
             );
         }
     }
@@ -175,14 +189,23 @@ mod tests {
     #[test]
     fn a_host_port_of_somebody_else_is_found() {
         let pod = |spec| -> Pod {
-            serde_json::from_value(serde_json::json!({"metadata": {"name": "p", "namespace": "x"}, "spec": spec})).unwrap()
+            serde_json::from_value(
+                serde_json::json!({"metadata": {"name": "p", "namespace": "x"}, "spec": spec}),
+            )
+            .unwrap()
         };
         let ports = |port: serde_json::Value| serde_json::json!([{"name": "c", "ports": [port]}]);
-        let held = pod(serde_json::json!({"containers": ports(serde_json::json!({"containerPort": 9, "hostPort": 4876, "protocol": "UDP"}))}));
+        let held = pod(
+            serde_json::json!({"containers": ports(serde_json::json!({"containerPort": 9, "hostPort": 4876, "protocol": "UDP"}))}),
+        );
         assert!(wants(&held, 4876) && !wants(&held, 4877));
-        let inside = pod(serde_json::json!({"containers": ports(serde_json::json!({"containerPort": 4876, "protocol": "UDP"}))}));
+        let inside = pod(
+            serde_json::json!({"containers": ports(serde_json::json!({"containerPort": 4876, "protocol": "UDP"}))}),
+        );
         assert!(!wants(&inside, 4876));
-        let host = pod(serde_json::json!({"hostNetwork": true, "containers": ports(serde_json::json!({"containerPort": 4876, "protocol": "UDP"}))}));
+        let host = pod(
+            serde_json::json!({"hostNetwork": true, "containers": ports(serde_json::json!({"containerPort": 4876, "protocol": "UDP"}))}),
+        );
         assert!(wants(&host, 4876));
     }
 }

@@ -37,7 +37,10 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) -> a
             format!("another ClusterLink runs in the {who} cluster ({}): two of them would fight for vx-bridge and vx-local on the hosts; stop it in the order of {GUIDE}, its packets keep flowing meanwhile", running.join(", ")),
         );
     } else if !stopped.is_empty() {
-        findings.ok(Check::Kosmos, format!("another ClusterLink in the {who} cluster is stopped ({})", stopped.join(", ")));
+        findings.ok(
+            Check::Kosmos,
+            format!("another ClusterLink in the {who} cluster is stopped ({})", stopped.join(", ")),
+        );
     }
     definitions(connection, findings).await?;
     if running.is_empty() && stopped.is_empty() {
@@ -46,11 +49,12 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) -> a
     Ok(())
 }
 
-fn programs(deployments: &ObjectList<Deployment>, sets: &ObjectList<DaemonSet>) -> (Vec<String>, Vec<String>) {
-    let deployments = deployments
-        .iter()
-        .filter(|object| DEPLOYMENTS.contains(&object.name_any().as_str()))
-        .map(|object| {
+fn programs(
+    deployments: &ObjectList<Deployment>,
+    sets: &ObjectList<DaemonSet>,
+) -> (Vec<String>, Vec<String>) {
+    let deployments =
+        deployments.iter().filter(|object| DEPLOYMENTS.contains(&object.name_any().as_str())).map(|object| {
             let replicas = object.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
             let running = object.status.as_ref().and_then(|status| status.replicas).unwrap_or(0);
             ("deployment", object.namespace(), object.name_any(), replicas > 0 || running > 0)
@@ -77,7 +81,9 @@ async fn definitions(connection: &Connection, findings: &mut Findings) -> anyhow
     let api = kind.api(&connection.client, None);
     for resource in [CLUSTER, CLUSTER_NODE, NODE_CONFIG] {
         let name = format!("{}.{}", resource.plural, resource.group);
-        let Some(definition) = api.get_opt(&name).await?.filter(|definition| !is_ours(definition)) else { continue };
+        let Some(definition) = api.get_opt(&name).await?.filter(|definition| !is_ours(definition)) else {
+            continue;
+        };
         let stored = definition.data["status"]["storedVersions"].as_array().cloned().unwrap_or_default();
         if stored.iter().any(|version| version != resource.version) {
             findings.fail(
@@ -86,9 +92,11 @@ async fn definitions(connection: &Connection, findings: &mut Findings) -> anyhow
             );
             continue;
         }
-        let objects = absent_as_none(resource.api(&connection.client, None).list(&ListParams::default()).await)?;
+        let objects =
+            absent_as_none(resource.api(&connection.client, None).list(&ListParams::default()).await)?;
         let objects = objects.map(|list| list.items).unwrap_or_default();
-        let unfit: Vec<String> = objects.iter().filter(|object| !fits(resource, object)).map(|object| object.name_any()).collect();
+        let unfit: Vec<String> =
+            objects.iter().filter(|object| !fits(resource, object)).map(|object| object.name_any()).collect();
         findings.warn(
             Check::Kosmos,
             format!("customresourcedefinition {name} in the {} cluster is somebody else's (Kosmos's?): it gets ClusterLink's schema, its {} objects stay, and it stays when ClusterLink goes ({GUIDE})", connection.role, objects.len()),
@@ -96,7 +104,11 @@ async fn definitions(connection: &Connection, findings: &mut Findings) -> anyhow
         if !unfit.is_empty() {
             findings.warn(
                 Check::Kosmos,
-                format!("{} do not fit the schema and take no part before they are corrected: {}", resource.plural, unfit.join(", ")),
+                format!(
+                    "{} do not fit the schema and take no part before they are corrected: {}",
+                    resource.plural,
+                    unfit.join(", ")
+                ),
             );
         }
     }
@@ -153,7 +165,13 @@ mod tests {
             {"metadata": {"name": "clusterlink-agent", "namespace": "kosmos-system"},
              "status": {"desiredNumberScheduled": 3, "currentNumberScheduled": 3, "numberMisscheduled": 0, "numberReady": 3}}]));
         let (running, stopped) = programs(&deployments, &sets);
-        assert_eq!(running, ["deployment kosmos-system/clusterlink-network-manager", "daemonset kosmos-system/clusterlink-agent"]);
+        assert_eq!(
+            running,
+            [
+                "deployment kosmos-system/clusterlink-network-manager",
+                "daemonset kosmos-system/clusterlink-agent"
+            ]
+        );
         assert_eq!(stopped, ["deployment kosmos-system/clusterlink-elector"]);
     }
 }

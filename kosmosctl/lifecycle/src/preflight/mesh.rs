@@ -27,7 +27,8 @@ pub(super) fn check(mesh: &Mesh, candidate: &Cluster, seen: &Seen, findings: &mu
     network_plan::election::fill_roles(&clusters, &mut nodes);
     let new: Vec<Rejection> = rejections(&clusters, &nodes).difference(&before).cloned().collect();
     if new.is_empty() {
-        let message = format!("nothing of cluster {name:?} overlaps any of the {} joined clusters", clusters.len() - 1);
+        let message =
+            format!("nothing of cluster {name:?} overlaps any of the {} joined clusters", clusters.len() - 1);
         findings.ok(Check::Addresses, message);
     }
     for rejection in new.iter().filter(|rejection| is_news(rejection, &name)) {
@@ -43,10 +44,11 @@ fn rejections(clusters: &[Cluster], nodes: &[ClusterNode]) -> BTreeSet<Rejection
     network_plan::topology(&Snapshot::new(clusters, nodes)).1.into_iter().collect()
 }
 
-/// An overlap is said of both ends: what is said of the cluster that joins is enough.
+/// An overlap is said of both ends, and a cluster's fault of each of its nodes: what is said of the cluster is enough.
 fn is_news(rejection: &Rejection, name: &str) -> bool {
     let of_own = rejection.subject == network_plan::Subject::cluster(name);
-    of_own || rejection.problem.effect() != Effect::Overlap
+    let follows = matches!(rejection.problem, Problem::ClusterUnplanned { .. } | Problem::ClusterLeft { .. });
+    of_own || !follows && rejection.problem.effect() != Effect::Overlap
 }
 
 /// What leaves a cluster or its pods without any use for another one. An overlap of services costs those services only.
@@ -193,11 +195,15 @@ mod tests {
         };
         assert_eq!(
             of(Level::Failure),
-            ["Cluster east: CIDROverlap: pod CIDR 10.1.0.0/24 overlaps pod CIDR 10.1.0.0/16 of cluster west: neither is routed from the other's cluster; give one of them another range"]
+            [
+                "Cluster east: CIDROverlap: pod CIDR 10.1.0.0/24 overlaps pod CIDR 10.1.0.0/16 of cluster west: neither is routed from the other's cluster; give one of them another range"
+            ]
         );
         assert_eq!(
             of(Level::Warning),
-            ["Cluster east: CIDROverlap: service CIDR 10.96.0.0/16 overlaps service CIDR 10.96.0.0/12 of cluster west: neither is routed from the other's cluster; give one of them another range"]
+            [
+                "Cluster east: CIDROverlap: service CIDR 10.96.0.0/16 overlaps service CIDR 10.96.0.0/12 of cluster west: neither is routed from the other's cluster; give one of them another range"
+            ]
         );
     }
 
@@ -216,7 +222,9 @@ mod tests {
         mesh.nodes.push(other);
         let found = findings(&mesh, &seen("10.2.0.0/16", "10.112.0.0/16", "n-1"));
         assert!(
-            found.iter().any(|(level, message)| *level == Level::Failure && message.contains("NameCollision")),
+            found
+                .iter()
+                .any(|(level, message)| *level == Level::Failure && message.contains("NameCollision")),
             "{found:?}"
         );
     }
@@ -225,7 +233,7 @@ mod tests {
     fn a_pool_of_the_mesh_that_the_pods_use_fails() {
         let found = findings(&mesh(), &seen("241.1.0.0/16", "10.112.0.0/16", "n1"));
         assert!(
-            found.iter().any(|(level, message)| *level == Level::Failure && message.contains("OverlapsPool")),
+            found.iter().any(|(level, message)| *level == Level::Failure && message.contains("PoolOverlap")),
             "{found:?}"
         );
     }

@@ -17,8 +17,8 @@ use kube::{Api, api::ListParams};
 
 use crate::{connect::Connection, object::absent_as_none, say::Say};
 
-pub use rights::{Wanted, wanted};
 pub(crate) use clusterlink::IDENTITY;
+pub use rights::{Wanted, wanted};
 pub use way::Way;
 
 /// What is checked.
@@ -132,8 +132,12 @@ impl Findings {
         for finding in self.0.iter().filter(|finding| finding.level != Level::Ok) {
             say.remark(format_args!("preflight: {finding}"))?;
         }
-        let failed: BTreeSet<Check> =
-            self.0.iter().filter(|finding| finding.level == Level::Failure).map(|finding| finding.check).collect();
+        let failed: BTreeSet<Check> = self
+            .0
+            .iter()
+            .filter(|finding| finding.level == Level::Failure)
+            .map(|finding| finding.check)
+            .collect();
         if !failed.is_empty() {
             let names: Vec<String> = failed.iter().map(ToString::to_string).collect();
             anyhow::bail!(

@@ -26,7 +26,9 @@ pub(super) async fn observe(member: &Connection, candidate: &Cluster) -> Result<
     for watch in cni_adapters::watches().into_iter().chain(SERVICE_CIDRS).chain([API_SERVER_PODS]) {
         match list(member, &watch).await {
             Ok(objects) => observed.list(watch, objects),
-            Err(error) if watch.optional && matches!(code(&error), Some(404 | 501)) => observed.list(watch, []),
+            Err(error) if watch.optional && matches!(code(&error), Some(404 | 501)) => {
+                observed.list(watch, [])
+            }
             Err(kube::Error::Api(status)) => observed.fail(watch, status.message.clone()),
             Err(error) => return Err(error),
         }

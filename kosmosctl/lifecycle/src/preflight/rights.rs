@@ -76,8 +76,7 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let who = format!("the {} cluster ({})", connection.role, connection.server);
-    let everything =
-        Wanted { verb: "*", group: "*", resource: "*", subresource: None, namespace: None };
+    let everything = Wanted { verb: "*", group: "*", resource: "*", subresource: None, namespace: None };
     if is_allowed(connection, &everything).await? {
         findings.ok(Check::Permissions, format!("everything is allowed in {who}"));
         return Ok(());
@@ -116,8 +115,10 @@ async fn is_allowed(connection: &Connection, wanted: &Wanted) -> Result<bool, ku
         namespace: wanted.namespace.clone(),
         ..ResourceAttributes::default()
     };
-    let spec =
-        SelfSubjectAccessReviewSpec { resource_attributes: Some(attributes), ..SelfSubjectAccessReviewSpec::default() };
+    let spec = SelfSubjectAccessReviewSpec {
+        resource_attributes: Some(attributes),
+        ..SelfSubjectAccessReviewSpec::default()
+    };
     let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
     let reviews: Api<SelfSubjectAccessReview> = Api::all(connection.client.clone());
     let answer = reviews.create(&PostParams::default(), &review).await?;

@@ -22,8 +22,9 @@ pub(super) async fn check(connection: &Connection, findings: &mut Findings) -> a
 
 fn judge(who: &str, git_version: &str, findings: &mut Findings) {
     let Ok(version) = Version::parse(git_version.trim_start_matches('v')) else {
-        let message =
-            format!("{who} says that its version is {git_version:?}, which is none: Kubernetes 1.30 or newer is needed");
+        let message = format!(
+            "{who} says that its version is {git_version:?}, which is none: Kubernetes 1.30 or newer is needed"
+        );
         return findings.warn(Check::Version, message);
     };
     let minor = (version.major, version.minor);

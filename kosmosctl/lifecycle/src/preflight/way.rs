@@ -24,7 +24,9 @@ impl Way {
         let server = &self.server;
         let host = server.parse::<http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
         let Some(host) = host.filter(|_| server.starts_with("https://")) else {
-            let message = format!("{server:?} is no https address of an API server: write --control-server https://HOST:PORT");
+            let message = format!(
+                "{server:?} is no https address of an API server: write --control-server https://HOST:PORT"
+            );
             return findings.fail(Check::ControlServer, message);
         };
         if is_loopback(&host) && !self.same_cluster {
@@ -80,7 +82,9 @@ mod tests {
 
     #[test]
     fn a_loopback_address_is_useless_inside_the_member() {
-        for server in ["https://127.0.0.1:6443", "https://localhost:6443", "https://[::1]:6443", "https://0.0.0.0:1"] {
+        for server in
+            ["https://127.0.0.1:6443", "https://localhost:6443", "https://[::1]:6443", "https://0.0.0.0:1"]
+        {
             let found = levels(server, false);
             assert_eq!(found[0].0, Level::Failure, "{server}");
             assert!(found[0].1.contains("--control-server https://HOST:PORT"), "{found:?}");

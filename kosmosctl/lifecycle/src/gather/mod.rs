@@ -1,0 +1,229 @@
+//! `gather`: a support bundle of everything that explains a fault, and of no secret.
+
+mod archive;
+mod nodes;
+mod redact;
+
+use std::path::PathBuf;
+
+use clap::Args;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use kube::{
+    Api, ResourceExt,
+    api::{DynamicObject, ListParams, LogParams},
+};
+
+use crate::{
+    connect::{Connection, ControlArgs, MemberArgs},
+    manifest::{CLUSTER_KEY, MEMBERS_NAMESPACE, NAMESPACE, SETTINGS},
+    object::{CLUSTER, CLUSTER_NODE, KINDS, Kind, NODE_CONFIG, absent_as_none, said},
+    print,
+    say::Say,
+    status,
+    write::{CLUSTERLINK, PART_OF, live_with_types},
+};
+
+use archive::Bundle;
+
+/// Collect objects, events, logs and kernel dumps of every node into one archive that can be handed on.
+///
+/// Values of Secrets, tokens and keys are left out; the file is readable for its owner alone. With contexts of members
+/// their own API servers are asked, too; without, only what the control cluster knows is in it.
+#[derive(Args, Clone, Debug, Default)]
+pub struct GatherArgs {
+    /// Where the mesh is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+    /// Kubeconfig of the members [default: as --kubeconfig].
+    #[arg(long, value_name = "FILE")]
+    pub member_kubeconfig: Option<PathBuf>,
+    /// Context of a member to look into; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub member_context: Vec<String>,
+    /// The archive; it must not exist [default: clusterlink-TIME.tar.gz].
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// How many lines of each log.
+    #[arg(long, default_value_t = 5000)]
+    pub log_lines: i64,
+}
+
+/// Beside what we write ourselves: what explains it.
+const OTHERS: [Kind; 4] = [
+    Kind { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false },
+    Kind {
+        group: "networking.k8s.io",
+        version: "v1",
+        kind: "ServiceCIDR",
+        plural: "servicecidrs",
+        namespaced: false,
+    },
+    POD,
+    Kind { group: "apps", version: "v1", kind: "ReplicaSet", plural: "replicasets", namespaced: true },
+];
+const POD: Kind = Kind { group: "", version: "v1", kind: "Pod", plural: "pods", namespaced: true };
+const EVENT: Kind = Kind { group: "", version: "v1", kind: "Event", plural: "events", namespaced: true };
+
+/// Runs the command.
+pub async fn run(args: &GatherArgs, say: &mut Say) -> anyhow::Result<()> {
+    let control = Connection::control(&args.control).await?;
+    let contexts: Vec<Option<String>> = match (&args.member_context[..], &args.member_kubeconfig) {
+        ([], Some(_)) => vec![None],
+        (contexts, _) => contexts.iter().cloned().map(Some).collect(),
+    };
+    let mut members = Vec::new();
+    for context in contexts {
+        let member =
+            MemberArgs { member_kubeconfig: args.member_kubeconfig.clone(), member_context: context };
+        members.push(Connection::member(&member, &args.control).await?);
+    }
+    gather(&control, &members, args, say).await
+}
+
+/// Collects from clusters that are spoken to already.
+pub async fn gather(
+    control: &Connection,
+    members: &[Connection],
+    args: &GatherArgs,
+    say: &mut Say,
+) -> anyhow::Result<()> {
+    let now = Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let path = args.file.clone().unwrap_or_else(|| PathBuf::from(format!("clusterlink-{now}.tar.gz")));
+    // Before anything is asked: where it cannot be written nobody has to wait.
+    let mut bundle = Bundle::create(&path, &format!("clusterlink-{now}"))?;
+    say.remark(format_args!("asking the control cluster ({})", control.server))?;
+    match status::status(control, members, None).await {
+        Ok(status) => bundle.add("status.yaml", &print::yaml(&status)?)?,
+        Err(error) => bundle.missed("status", &error),
+    }
+    cluster(control, "control", args, &mut bundle).await?;
+    for member in members {
+        let name = name_of(member).await;
+        say.remark(format_args!("asking member {name} ({})", member.server))?;
+        cluster(member, &format!("member-{name}"), args, &mut bundle).await?;
+    }
+    for missed in bundle.missed_so_far() {
+        say.remark(format_args!("not in it: {missed}"))?;
+    }
+    let files = bundle.finish()?;
+    Ok(say.line(format_args!("{files} files in {}", path.display()))?)
+}
+
+async fn name_of(member: &Connection) -> String {
+    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
+    let map = maps.get(SETTINGS).await.ok();
+    map.and_then(|map| map.data?.get(CLUSTER_KEY).cloned()).unwrap_or_else(|| "unnamed".to_owned())
+}
+
+async fn cluster(
+    at: &Connection,
+    folder: &str,
+    args: &GatherArgs,
+    bundle: &mut Bundle,
+) -> anyhow::Result<()> {
+    match at.client.apiserver_version().await {
+        Ok(version) => bundle.add(&format!("{folder}/version.yaml"), &print::yaml(&version)?)?,
+        // Whoever does not answer this answers nothing.
+        Err(error) => {
+            return {
+                bundle.missed(&format!("{folder} ({})", at.server), &said(&error));
+                Ok(())
+            };
+        }
+    }
+    for kind in [CLUSTER, CLUSTER_NODE, NODE_CONFIG] {
+        list(at, kind, None, ListParams::default(), folder, bundle).await?;
+    }
+    let labelled = || ListParams::default().labels(&format!("{PART_OF}={CLUSTERLINK}"));
+    for kind in KINDS.iter().filter(|kind| !kind.namespaced && kind.group != api::GROUP) {
+        list(at, *kind, None, labelled(), folder, bundle).await?;
+    }
+    for kind in OTHERS.iter().filter(|kind| !kind.namespaced) {
+        list(at, *kind, None, ListParams::default(), folder, bundle).await?;
+    }
+    for namespace in [NAMESPACE, MEMBERS_NAMESPACE] {
+        for kind in KINDS.iter().chain(&OTHERS).chain([&EVENT]).filter(|kind| kind.namespaced) {
+            list(at, *kind, Some(namespace), ListParams::default(), folder, bundle).await?;
+        }
+    }
+    let on_ours = ListParams::default().fields("involvedObject.apiVersion=kosmos.io/v1alpha1");
+    list(at, EVENT, Some("default"), on_ours, folder, bundle).await?;
+    pods(at, folder, args, bundle).await
+}
+
+async fn list(
+    at: &Connection,
+    kind: Kind,
+    namespace: Option<&str>,
+    params: ListParams,
+    folder: &str,
+    bundle: &mut Bundle,
+) -> anyhow::Result<()> {
+    let path = match namespace {
+        Some(namespace) => format!("{folder}/objects/{namespace}/{}.yaml", kind.plural),
+        None => format!("{folder}/objects/{}.yaml", kind.plural),
+    };
+    match absent_as_none(kind.api(&at.client, namespace).list(&params).await) {
+        Err(error) => bundle.missed(&path, &said(&error)),
+        Ok(None) => {}
+        Ok(Some(list)) if list.items.is_empty() => {}
+        Ok(Some(list)) => {
+            let typed = kind.object(None, "");
+            let objects: Vec<DynamicObject> = list
+                .items
+                .into_iter()
+                .map(|object| redact::object(live_with_types(object, &typed)))
+                .collect();
+            bundle.add(&path, &print::objects(&objects, print::Output::Yaml)?)?;
+        }
+    }
+    Ok(())
+}
+
+/// Logs of our pods, and what agents dump of their kernels.
+async fn pods(at: &Connection, folder: &str, args: &GatherArgs, bundle: &mut Bundle) -> anyhow::Result<()> {
+    let pods = Api::<Pod>::namespaced(at.client.clone(), NAMESPACE);
+    let list = match absent_as_none(pods.list(&ListParams::default()).await) {
+        Ok(list) => list.map(|list| list.items).unwrap_or_default(),
+        Err(error) => {
+            return {
+                bundle.missed(&format!("{folder}/logs"), &said(&error));
+                Ok(())
+            };
+        }
+    };
+    for pod in &list {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        for container in containers {
+            logs(&pods, &pod.name_any(), &container.name, (folder, args.log_lines), bundle).await?;
+        }
+    }
+    nodes::dump(at, &pods, &list, folder, bundle).await
+}
+
+async fn logs(
+    pods: &Api<Pod>,
+    pod: &str,
+    container: &str,
+    (folder, lines): (&str, i64),
+    bundle: &mut Bundle,
+) -> anyhow::Result<()> {
+    for previous in [false, true] {
+        let params = LogParams {
+            container: Some(container.to_owned()),
+            previous,
+            tail_lines: Some(lines),
+            timestamps: true,
+            ..LogParams::default()
+        };
+        let path = format!("{folder}/logs/{pod}/{container}{}.log", if previous { ".previous" } else { "" });
+        match pods.logs(pod, &params).await {
+            Ok(text) => bundle.add(&path, &redact::text(&text))?,
+            // Most containers have not ended before.
+            Err(_) if previous => {}
+            Err(error) => bundle.missed(&path, &said(&error)),
+        }
+    }
+    Ok(())
+}
