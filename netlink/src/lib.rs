@@ -2,7 +2,7 @@
 //!
 //! [`Netlink`] owns one blocking socket of one network namespace: it applies mixed lists of [`Op`]s in
 //! batches and dumps every kind of object back in the same plain types. [`Monitor`] tells that something
-//! changed, [`nft::Nft`] speaks to nftables, [`sysctl::Sysctl`] to `/proc/sys/net`, and
+//! changed, [`Witness`] what became of changes that are being made, [`nft::Nft`] speaks to nftables, [`sysctl::Sysctl`] to `/proc/sys/net`, and
 //! [`netns::Namespace`] says where all of that happens. No message type of the netlink crates appears
 //! in this interface, and no word of the domain that uses it.
 //!
@@ -47,6 +47,7 @@ mod rtnetlink;
 mod rule;
 pub mod sysctl;
 mod transport;
+mod witness;
 
 pub use address::{Address, Scope};
 pub use fdb::FdbEntry;
@@ -62,3 +63,4 @@ pub use route::{Hop, Route, RouteKind, Via};
 pub use rtnetlink::{Netlink, OpResult};
 pub use rule::{Rule, RuleAction};
 pub use transport::{Error, Refusal};
+pub use witness::{Told, Witness};

@@ -60,6 +60,11 @@ impl KernelSocket {
         self.socket.add_membership(group).map_err(open_error("subscribe"))
     }
 
+    /// Ends the subscription to a multicast group.
+    pub(crate) fn leave(&mut self, group: u32) -> Result<(), Error> {
+        self.socket.drop_membership(group).map_err(open_error("unsubscribe"))
+    }
+
     /// The address by which the kernel knows this socket.
     pub(crate) fn port(&self) -> u32 {
         self.port

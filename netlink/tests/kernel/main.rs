@@ -14,4 +14,5 @@ mod routes;
 mod rules;
 mod rust_netlink;
 mod sysctl;
+mod witness;
 mod world;
