@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use kube::{
     Client, Config,
-    config::{KubeConfigOptions, Kubeconfig},
+    config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
 
 /// Why there is no way to an API server.
@@ -17,6 +17,14 @@ pub enum ConnectError {
         path: PathBuf,
         /// What is wrong with it.
         source: Box<kube::config::KubeconfigError>,
+    },
+    /// It is no kubeconfig. What stands near the fault is not repeated: it may be a secret.
+    #[error("kubeconfig {path}: {problem}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        problem: String,
     },
     /// It asks not to look at whom it talks to.
     #[error(
@@ -64,7 +72,13 @@ fn client(config: Config) -> Result<Client, ConnectError> {
 }
 
 async fn from_file(path: &Path) -> Result<Config, ConnectError> {
-    let failed = |source| ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) };
+    let failed = |source| match source {
+        KubeconfigError::Parse(error) => {
+            let problem = format!("it is not the YAML of a kubeconfig: {}", error.without_snippet());
+            ConnectError::Malformed { path: path.to_owned(), problem }
+        }
+        source => ConnectError::Kubeconfig { path: path.to_owned(), source: Box::new(source) },
+    };
     let kubeconfig = Kubeconfig::read_from(path).map_err(failed)?;
     let config =
         Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.map_err(failed)?;

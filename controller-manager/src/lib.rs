@@ -11,18 +11,23 @@
 //! ```
 //!
 //! [`build::build`] and [`diff::diff`] are pure. Nothing is written before every watch has delivered its first complete
-//! list, and nothing is removed on the strength of anything but a complete list.
+//! list, and nothing is removed on the strength of anything but a complete list. Of several replicas only the leader
+//! writes; the others watch, so that they know everything on the day they lead. [`uplink`] keeps the credential fresh.
 
 pub mod build;
 pub mod diff;
 pub mod index;
+mod metrics;
 mod pace;
 mod probe;
 mod run;
+pub mod uplink;
 mod watch;
 mod write;
 
-pub use run::{Config, run};
+pub use metrics::Metrics;
+pub use run::{Config, Surroundings, TURNS_WITHIN, run, run_among};
+pub use uplink::Uplink;
 
-/// The field manager of everything written here.
+/// The field manager of everything written here, and the Lease that the leader holds.
 pub const FIELD_MANAGER: &str = "clusterlink-controller-manager";

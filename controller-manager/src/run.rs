@@ -1,26 +1,33 @@
 //! The shell: one task that owns the index, takes reports in, and has differences written.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     convert::Infallible,
     time::{Duration, Instant},
 };
 
-use component::events;
+use component::{
+    Liveness, Readiness,
+    election::{Leadership, Term},
+    events,
+};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Resource};
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::{AbortHandle, JoinSet},
+};
 
 use crate::{
-    FIELD_MANAGER,
+    FIELD_MANAGER, Metrics,
     build::build,
     diff::{Change, diff},
-    index::{Index, Kind, Side, Source, Target},
+    index::{Index, Kind, News, Side, Source, Target},
     pace::Pace,
     probe,
     watch::{Report, Watch},
-    write::{Failure, write},
+    write::{Failure, write_within},
 };
 
 /// Reports that come together are answered together.
@@ -30,8 +37,15 @@ const REPORTS: usize = 1024;
 const WRITES: usize = 32;
 /// How long to wait before asking again who an API server is.
 const RETRY: Duration = Duration::from_secs(2);
+/// An API server that does not say who it is by then is asked again.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// What two leaders might see differently, and neither can compute.
+const CONTESTED: Source = Source::Resource(Side::Control, Kind::ClusterNode);
 /// How often is said what is still waited for.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
+
+/// The loop comes round at least each [`SAY_AGAIN`], and nothing in it takes anywhere near as long.
+pub const TURNS_WITHIN: Duration = Duration::from_secs(120);
 
 /// What a controller-manager needs.
 #[derive(Clone)]
@@ -44,32 +58,78 @@ pub struct Config {
     pub control: Client,
 }
 
-/// Publishes, chooses and mirrors until `shutdown` is ready. Failures are retried for ever: nothing that an API server
-/// says ends it.
-pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
-    let cluster = config.cluster.clone();
-    tokio::select! {
-        () = shutdown => tracing::info!(cluster, "stopped"),
-        never = keep(config) => match never {},
+/// What stands around the work.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Whether this replica writes.
+    pub leadership: Leadership,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Beaten each time the loop comes round.
+    pub liveness: Liveness,
+    /// Ready once everything was listed, whether it leads or not.
+    pub readiness: Readiness,
+}
+
+impl Surroundings {
+    /// Of one that has no rivals, and whose figures nobody reads.
+    pub fn alone() -> Self {
+        Surroundings {
+            leadership: Leadership::unrivalled(),
+            metrics: Metrics::default(),
+            liveness: Liveness::within(TURNS_WITHIN),
+            readiness: Readiness::waiting_for("its first turn"),
+        }
     }
 }
 
-async fn keep(config: Config) -> Infallible {
-    let same_server = is_same_server(&config).await;
-    tracing::info!(cluster = config.cluster, same_server, "started");
-    let mut shell = Shell::start(config, same_server);
+/// Publishes, chooses and mirrors, alone, until `shutdown` is ready.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) {
+    tokio::select! {
+        () = shutdown => {}
+        never = run_among(config, Surroundings::alone()) => match never {},
+    }
+}
+
+/// Publishes, chooses and mirrors while it leads. Failures are retried for ever: nothing that an API server says ends it.
+pub async fn run_among(config: Config, around: Surroundings) -> Infallible {
+    let identity = is_same_server(&config, &around.readiness);
+    tokio::pin!(identity);
+    // Until both have said who they are they are taken for two, and nothing is written.
+    let mut shell = Shell::start(config.clone(), around.clone(), false);
+    let same_server = loop {
+        tokio::select! {
+            same_server = &mut identity => break same_server,
+            () = shell.wait() => {}
+        }
+        shell.follow();
+    };
+    tracing::info!(cluster = config.cluster, same_server, "both API servers are known");
+    if same_server {
+        shell = Shell::start(config.clone(), around.clone(), true);
+    }
     loop {
-        shell.wait().await;
+        // What has come meanwhile is there already.
         shell.step();
+        shell.wait().await;
     }
 }
 
 /// Whether the member is the control cluster: their kube-system namespaces are one.
-async fn is_same_server(config: &Config) -> bool {
+async fn is_same_server(config: &Config, readiness: &Readiness) -> bool {
+    let mut said = None;
     loop {
         match tokio::try_join!(identity(&config.member, "member"), identity(&config.control, "control")) {
             Ok((member, control)) => return member == control,
-            Err(error) => tracing::warn!(error, "trying again"),
+            Err(error) => {
+                if said.as_ref() != Some(&error) {
+                    tracing::warn!(
+                        "{error}; trying again. Meanwhile what stands in the member stays as it is"
+                    );
+                }
+                readiness.set(Some(error.clone()));
+                said = Some(error);
+            }
         }
         tokio::time::sleep(RETRY).await;
     }
@@ -77,7 +137,14 @@ async fn is_same_server(config: &Config) -> bool {
 
 async fn identity(client: &Client, whose: &str) -> Result<String, String> {
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let answer = namespaces.get("kube-system").await;
+    let late = || {
+        Err(format!(
+            "the {whose} cluster's API server cannot be asked who it is: no answer within {PATIENCE:?}"
+        ))
+    };
+    let Ok(answer) = tokio::time::timeout(PATIENCE, namespaces.get("kube-system")).await else {
+        return late();
+    };
     let failed = |why: String| {
         format!("the {whose} cluster's API server cannot be asked who it is (Namespace kube-system): {why}")
     };
@@ -90,9 +157,19 @@ async fn identity(client: &Client, whose: &str) -> Result<String, String> {
 
 struct Shell {
     config: Config,
+    around: Surroundings,
+    /// The term in which this replica leads.
+    term: Option<Term>,
     index: Index,
     reports: mpsc::Receiver<Report>,
     sender: mpsc::Sender<Report>,
+    watches: BTreeMap<Source, AbortHandle>,
+    /// One of them that was told to end.
+    ending: Option<AbortHandle>,
+    /// Those whose list has come, and may come again.
+    listed: BTreeSet<Source>,
+    /// Those whose list has to come once more before anything is written.
+    awaited: BTreeSet<Source>,
     /// Watches, the probe, Events on their way.
     tasks: JoinSet<()>,
     writes: JoinSet<(Change, Result<(), Failure>)>,
@@ -110,14 +187,22 @@ struct Shell {
 }
 
 impl Shell {
-    fn start(config: Config, same_server: bool) -> Self {
+    fn start(config: Config, around: Surroundings, same_server: bool) -> Self {
+        let term = around.leadership.term();
+        around.metrics.leads(term.is_some());
         let index = Index::new(&config.cluster, same_server);
         let (sender, reports) = mpsc::channel(REPORTS);
         let mut shell = Shell {
             config,
+            around,
+            term,
             index,
             reports,
             sender,
+            watches: BTreeMap::new(),
+            ending: None,
+            listed: BTreeSet::new(),
+            awaited: BTreeSet::new(),
             tasks: JoinSet::new(),
             writes: JoinSet::new(),
             in_flight: BTreeSet::new(),
@@ -129,14 +214,67 @@ impl Shell {
             said: None,
             gateways: BTreeSet::new(),
         };
-        for source in shell.index.sources() {
-            let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
-            let (client, reports) = (shell.client(side), shell.sender.clone());
-            if let Some(watch) = Watch::of(source, client, &shell.config.cluster, reports) {
-                shell.tasks.spawn(watch.run());
+        shell.index.sources().into_iter().for_each(|source| shell.watch(source));
+        shell
+    }
+
+    fn watch(&mut self, source: Source) {
+        let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
+        let (client, reports) = (self.client(side), self.sender.clone());
+        if let Some(watch) = Watch::of(source, client, &self.config.cluster, reports) {
+            self.watches.insert(source, self.tasks.spawn(watch.run()));
+        }
+    }
+
+    /// A term has ended, or another one has begun.
+    ///
+    /// What was begun in a term is given up with it. A new leader looks at the mesh's ClusterNodes once more before it
+    /// writes: gateways are chosen anew with regard to those that are, and the leader before may have chosen others that
+    /// our watch has not told of yet. The rest is computed.
+    fn turn(&mut self) {
+        self.term = self.around.leadership.term();
+        self.around.metrics.leads(self.term.is_some());
+        self.writes = JoinSet::new();
+        self.in_flight.clear();
+        self.queue.clear();
+        self.pace = Pace::default();
+        if self.term.is_none() {
+            return tracing::info!("another replica may lead; writes nothing, and follows");
+        }
+        tracing::info!("leads, and writes");
+        self.awaited.insert(CONTESTED);
+        self.ending = self.watches.remove(&CONTESTED);
+        self.ending.iter().for_each(AbortHandle::abort);
+    }
+
+    /// Begins the watch anew that a new term asks for, once the one before has ended: what that one has reported is older
+    /// than the list that is waited for. May be given up and called again.
+    async fn finish_turn(&mut self) {
+        let Some(before) = &self.ending else { return };
+        while !before.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        self.ending = None;
+        self.take_all();
+        self.awaited.insert(CONTESTED);
+        self.watch(CONTESTED);
+    }
+
+    fn take(&mut self, (source, news): Report) {
+        if let News::Listed(_) = news {
+            self.awaited.remove(&source);
+            if !self.listed.insert(source) {
+                let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
+                self.around.metrics.listed_again(side);
             }
         }
-        shell
+        self.index.take(source, news);
+    }
+
+    fn take_all(&mut self) {
+        while let Ok(report) = self.reports.try_recv() {
+            self.take(report);
+        }
     }
 
     fn client(&self, side: Side) -> Client {
@@ -148,11 +286,17 @@ impl Shell {
 
     /// Waits until there is a reason to look at everything again, and goes on writing meanwhile.
     async fn wait(&mut self) {
+        self.finish_turn().await;
         let wake = tokio::time::Instant::from_std(self.wake.unwrap_or_else(|| Instant::now() + SAY_AGAIN));
         loop {
             tokio::select! {
-                Some((source, news)) = self.reports.recv() => {
-                    self.index.take(source, news);
+                () = self.around.leadership.turns(self.term) => {
+                    self.turn();
+                    self.finish_turn().await;
+                    break;
+                }
+                Some(report) = self.reports.recv() => {
+                    self.take(report);
                     tokio::time::sleep(COALESCE).await;
                     break;
                 }
@@ -163,15 +307,15 @@ impl Shell {
                         break;
                     }
                 }
-                Some(Err(error)) = self.tasks.join_next(), if !self.tasks.is_empty() => {
-                    tracing::error!(%error, "a task has ended that never should");
+                Some(ended) = self.tasks.join_next(), if !self.tasks.is_empty() => {
+                    if let Some(error) = ended.err().filter(|error| !error.is_cancelled()) {
+                        tracing::error!(%error, "a task has ended that never should");
+                    }
                 }
                 () = tokio::time::sleep_until(wake) => break,
             }
         }
-        while let Ok((source, news)) = self.reports.try_recv() {
-            self.index.take(source, news);
-        }
+        self.take_all();
     }
 
     /// Takes in how a write went, and says whether there is nothing to look at because of it.
@@ -181,8 +325,10 @@ impl Shell {
         self.in_flight.remove(&target);
         let outdated = self.outdated.remove(&target);
         match result {
+            Err(Failure::NotLeading) => false,
             Ok(()) => {
                 tracing::debug!(?target, "written");
+                self.around.metrics.wrote(&target, "ok");
                 self.pace.succeeded(&change, Instant::now());
                 let was_trouble = self.index.troubles.remove(&target).is_some();
                 self.tell(change);
@@ -197,7 +343,10 @@ impl Shell {
     }
 
     fn note(&mut self, target: Target, failure: Failure) {
+        let refused = matches!(failure, Failure::Lasting(_));
+        self.around.metrics.wrote(&target, if refused { "refused" } else { "failed" });
         match failure {
+            Failure::NotLeading => {}
             Failure::Passing(error) => tracing::warn!(?target, error, "not written; trying again"),
             Failure::Lasting(trouble) if self.index.troubles.get(&target) == Some(&trouble) => {}
             Failure::Lasting(trouble) => {
@@ -226,17 +375,31 @@ impl Shell {
         }
     }
 
+    /// One that does not know yet whom it talks to only takes in what comes.
+    fn follow(&mut self) {
+        self.around.liveness.beat();
+        self.wake = None;
+    }
+
     /// Builds, compares, and has what differs written.
     fn step(&mut self) {
+        self.around.liveness.beat();
         self.wake = None;
-        let pending = self.index.pending();
+        let mut pending = self.index.pending();
+        pending.extend(&self.awaited);
+        let names: Vec<String> = pending.iter().map(ToString::to_string).collect();
+        let waits = (!names.is_empty())
+            .then(|| format!("nothing is written before these have been read: {}", names.join(", ")));
+        self.around.readiness.set(waits.clone().or_else(|| self.around.leadership.trouble()));
         if self.index.wants_refusals() && !self.probing {
             self.probing = true;
             self.tasks.spawn(probe::run(self.client(Side::Member), self.sender.clone()));
         }
-        if !pending.is_empty() {
-            let names: Vec<String> = pending.iter().map(ToString::to_string).collect();
-            return self.say(format!("nothing is written before these have been read: {}", names.join(", ")));
+        if let Some(waits) = waits {
+            return self.say(waits);
+        }
+        if self.term.is_none() {
+            return;
         }
         if self.index.own().is_none() {
             let name = &self.config.cluster;
@@ -256,6 +419,7 @@ impl Shell {
         let desired = build(&self.index, wall);
         let again = desired.again_in.map(|wait| now + wait);
         let changes = diff(&self.index, &desired);
+        self.around.metrics.built(now.elapsed(), &self.index);
         let gateways = desired.gateways();
         if gateways != self.gateways {
             tracing::info!(?gateways, before = ?self.gateways, "the gateways are others now");
@@ -276,18 +440,20 @@ impl Shell {
 
     /// Begins what is due, as far as there is room.
     fn fill(&mut self) {
+        let Some(term) = self.term else { return };
         while self.writes.len() < WRITES
             && let Some(change) = self.queue.pop_front()
         {
-            self.begin(change);
+            self.begin(term, change);
         }
     }
 
-    fn begin(&mut self, change: Change) {
+    fn begin(&mut self, term: Term, change: Change) {
         self.in_flight.insert(change.target.clone());
         let (client, cluster) = (self.client(change.target.side), self.config.cluster.clone());
+        let leads = (self.around.leadership.clone(), term);
         self.writes.spawn(async move {
-            let result = write(client, cluster, &change).await;
+            let result = write_within(leads, client, cluster, &change).await;
             (change, result)
         });
     }

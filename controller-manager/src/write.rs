@@ -1,8 +1,10 @@
 //! Carries out one change.
 
-use std::time::Duration;
+use std::{panic::AssertUnwindSafe, time::Duration};
 
 use api::ClusterNode;
+use component::election::{Leadership, Term};
+use futures::FutureExt;
 use kube::{
     Api, Client,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
@@ -27,10 +29,29 @@ pub(crate) enum Failure {
     Lasting(Trouble),
     /// It may well work the next time.
     Passing(String),
+    /// It is another replica's to write.
+    NotLeading,
+}
+
+/// As [`write`], within a term: what comes after its end is another replica's to write. A panic costs this one write.
+pub(crate) async fn write_within(
+    (leadership, term): (Leadership, Term),
+    client: Client,
+    cluster: String,
+    change: &Change,
+) -> Result<(), Failure> {
+    let written = AssertUnwindSafe(write(client, cluster, change)).catch_unwind();
+    match leadership.within(term, written).await {
+        None => Err(Failure::NotLeading),
+        Some(Ok(written)) => written,
+        Some(Err(_)) => {
+            Err(Failure::Passing("a fault of the controller-manager itself: the write panicked".to_owned()))
+        }
+    }
 }
 
 /// Carries out one change. Does IO.
-pub(crate) async fn write(client: Client, cluster: String, change: &Change) -> Result<(), Failure> {
+async fn write(client: Client, cluster: String, change: &Change) -> Result<(), Failure> {
     let late = || Failure::Passing(format!("no answer within {PATIENCE:?}"));
     let resource = resource(change.target.kind);
     let api = Api::<DynamicObject>::all_with(client, &resource);

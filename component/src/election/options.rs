@@ -34,6 +34,11 @@ pub struct ElectionOptions {
 pub struct ElectionError;
 
 impl ElectionOptions {
+    /// The namespace that this runs in, as far as it is known.
+    pub fn namespace(&self) -> &str {
+        &self.lease_namespace
+    }
+
     /// A candidate for the Lease `name`, where there are rivals; and whether this process leads.
     pub fn stand(
         &self,
