@@ -64,6 +64,17 @@ impl Adapter {
         }
     }
 
+    /// Whether `auto` looks for its sign before the other's.
+    fn precedes(self, other: Adapter) -> bool {
+        let place = |adapter| Self::BY_SIGN.into_iter().position(|it| it == adapter).unwrap_or(usize::MAX);
+        place(self) < place(other)
+    }
+
+    /// Whether what it reads may be out of date, or was never seen.
+    fn is_unreadable(self, observed: &Observed) -> bool {
+        self.watches().iter().any(|watch| observed.failed(watch).is_some())
+    }
+
     fn read(self, observed: &Observed) -> Facts {
         match self {
             Adapter::Node => node::read(observed),
@@ -121,18 +132,25 @@ pub fn choose(asked: &Asked<'_>, observed: &Observed) -> Result<Choice, Problem>
     Adapter::named(asked.cni).map(|adapter| Choice { adapter, found: None }).ok_or_else(unknown)
 }
 
-/// The first whose sign is there. A CNI whose objects have all vanished is not thereby another one: without any sign
-/// the one before stays, and says what it misses.
+/// The first whose sign is there. A CNI whose objects have all vanished, or cannot be read, is not thereby another one:
+/// the one before stays until a more specific one shows, or a less specific one where its own objects can be read.
 fn detect(before: Option<&str>, observed: &Observed) -> Choice {
-    let signs = Adapter::BY_SIGN.into_iter();
-    if let Some((adapter, found)) = signs.clone().find_map(|it| Some((it, it.sign(observed)?))) {
-        return Choice { adapter, found: Some(found) };
+    let found = Adapter::BY_SIGN.into_iter().find_map(|it| Some((it, it.sign(observed)?)));
+    let chosen = |adapter, found| Choice { adapter, found: Some(found) };
+    match (found, remembered(before)) {
+        (Some((adapter, _)), Some(before)) if before.precedes(adapter) && before.is_unreadable(observed) => {
+            chosen(before, "as before, its objects cannot be read")
+        }
+        (Some((adapter, sign)), _) => chosen(adapter, sign),
+        (None, Some(before)) => chosen(before, "as before, nothing found now"),
+        (None, None) => chosen(Adapter::Node, "no other CNI found"),
     }
-    let before = before.and_then(|before| Adapter::named(before.split(' ').next()?));
-    match before.filter(|before| *before != Adapter::Node) {
-        Some(adapter) => Choice { adapter, found: Some("as before, nothing found now") },
-        None => Choice { adapter: Adapter::Node, found: Some("no other CNI found") },
-    }
+}
+
+/// The adapter that a Cluster's status names, where it is one that a sign spoke for.
+fn remembered(before: Option<&str>) -> Option<Adapter> {
+    let adapter = Adapter::named(before?.split(' ').next()?)?;
+    (adapter != Adapter::Node).then_some(adapter)
 }
 
 /// The CIDRs of a cluster's pods, by the adapter that its `cni` names.
@@ -140,17 +158,18 @@ pub fn facts(asked: &Asked<'_>, observed: &Observed) -> Facts {
     match choose(asked, observed) {
         Ok(choice) => {
             let facts = Facts { adapter: choice.to_string(), ..choice.adapter.read(observed) };
-            with_unseen_signs(asked.cni, observed, choice.adapter, facts)
+            if asked.cni == AUTO && remembered(asked.before) != Some(choice.adapter) {
+                return with_unseen_signs(observed, choice.adapter, facts);
+            }
+            facts
         }
         Err(problem) => Facts { problems: vec![problem], ..Facts::default() },
     }
 }
 
-/// `auto` cannot exclude a CNI whose objects it cannot read: the choice of a less specific one says so.
-fn with_unseen_signs(cni: &str, observed: &Observed, chosen: Adapter, mut facts: Facts) -> Facts {
-    if cni != AUTO {
-        return facts;
-    }
+/// `auto` cannot exclude a CNI whose objects it cannot read: the choice of a less specific one says so. Only what was
+/// chosen before, and still shows, is not doubted.
+fn with_unseen_signs(observed: &Observed, chosen: Adapter, mut facts: Facts) -> Facts {
     let unseen = Adapter::BY_SIGN.into_iter().take_while(|adapter| *adapter != chosen);
     let watches: BTreeSet<&WatchSpec> = unseen.flat_map(Adapter::watches).collect();
     for watch in watches {

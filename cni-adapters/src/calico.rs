@@ -59,7 +59,7 @@ const FOREIGN_POOL: &str = "clusterlink-";
 /// What shows that Calico is here.
 pub(crate) fn sign(observed: &Observed) -> Option<&'static str> {
     let source = Source::of(observed);
-    if observed.of(&source.pools).any(serves_pods) {
+    if !Pooled::of(observed, source, &mut Vec::new()).serving.is_empty() {
         return Some(if source.pools == V3.pools {
             "IPPools of projectcalico.org/v3 found"
         } else if observed.any(&INSTALLATIONS) {
@@ -97,10 +97,7 @@ fn has_taken_over(migration: &Value) -> bool {
 pub(crate) fn read(observed: &Observed) -> Facts {
     let source = Source::of(observed);
     let mut problems = unreadable(observed, source);
-    let pools = Pool::all(observed.of(&source.pools), &mut problems);
-    let blocks = Block::all(observed.of(&source.blocks), &mut problems);
-    let blocks: Vec<Block> = blocks.into_iter().filter(|block| block.is_of_pods(&pools)).collect();
-    let serving: Vec<&Pool> = pools.iter().filter(|pool| pool.counts(&blocks)).collect();
+    let Pooled { serving, blocks } = Pooled::of(observed, source, &mut problems);
     if serving.is_empty() {
         problems.push(Problem::Missing {
             adapter: "calico",
@@ -168,11 +165,6 @@ fn unreadable(observed: &Observed, source: &Source) -> Vec<Problem> {
         .collect()
 }
 
-/// Whether pods get addresses of this pool now.
-fn serves_pods(pool: &Value) -> bool {
-    !truth(pool, "spec.disabled") && is_for_workloads(pool)
-}
-
 /// `allowedUses` defaults to workloads and tunnels; a pool for tunnels or load balancers alone holds no pod.
 fn is_for_workloads(pool: &Value) -> bool {
     if name(pool).starts_with(FOREIGN_POOL) {
@@ -181,6 +173,22 @@ fn is_for_workloads(pool: &Value) -> bool {
     match at(pool, "spec.allowedUses").and_then(Value::as_array) {
         Some(uses) if !uses.is_empty() => uses.iter().any(|one| one == "Workload"),
         _ => true,
+    }
+}
+
+/// What pods have addresses of.
+struct Pooled<'a> {
+    serving: Vec<Pool<'a>>,
+    blocks: Vec<Block<'a>>,
+}
+
+impl<'a> Pooled<'a> {
+    fn of(observed: &'a Observed, source: &Source, problems: &mut Vec<Problem>) -> Self {
+        let pools = Pool::all(observed.of(&source.pools), problems);
+        let mut blocks = Block::all(observed.of(&source.blocks), problems);
+        blocks.retain(|block| block.is_of_pods(&pools));
+        let serving = pools.into_iter().filter(|pool| pool.counts(&blocks)).collect();
+        Pooled { serving, blocks }
     }
 }
 

@@ -1,6 +1,7 @@
 //! One task for each source: lists, watches, and reports.
 
 use std::{
+    collections::BTreeSet,
     pin::pin,
     time::{Duration, Instant},
 };
@@ -22,9 +23,12 @@ const FIRST_RETRY: Duration = Duration::from_millis(200);
 const LAST_RETRY: Duration = Duration::from_secs(10);
 /// How often a kind that a cluster does not serve is asked for again.
 const ABSENT_RETRY: Duration = Duration::from_secs(15);
-/// For how long a kind that was served may be absent before its absence is believed: an API server that is
-/// starting does not know its CRDs yet.
+/// For how long a kind whose objects were seen may be absent before its absence is believed: a CRD takes its objects
+/// with it one by one, and whoever misses that has met a hiccup.
 const BELIEVED_AFTER: Duration = Duration::from_secs(600);
+/// After how long an error is taken for the answer of a kind that a cluster need not serve. One behind an extension API
+/// server that is away answers 503 for ever; while the API server itself starts, it does so too.
+const ANSWERED_AFTER: Duration = Duration::from_secs(60);
 
 /// What a watch says.
 pub(crate) type Report = (Source, News);
@@ -42,8 +46,20 @@ pub(crate) struct Watch {
 struct Trouble {
     in_a_row: u32,
     said: Option<String>,
-    served: bool,
-    absent_since: Option<Instant>,
+    since: Option<Instant>,
+    /// Whether it was said that there is nothing, because the kind is not served.
+    absent: bool,
+}
+
+/// What an error is worth.
+#[derive(Debug, PartialEq, Eq)]
+enum Verdict {
+    /// The kind is not served, so there is none of it.
+    Absent,
+    /// The API server will say the same the next time.
+    Answered,
+    /// The next time may be another.
+    Passing,
 }
 
 impl Watch {
@@ -64,10 +80,10 @@ impl Watch {
 
     /// Watches until nobody listens any more.
     pub(crate) async fn run(self) {
-        let mut trouble = Trouble::default();
+        let (mut trouble, mut known) = (Trouble::default(), BTreeSet::new());
         loop {
-            let Err(error) = self.follow(&mut trouble).await else { return };
-            let (news, wait) = self.judge(&error, &mut trouble);
+            let Err(error) = self.follow(&mut trouble, &mut known).await else { return };
+            let (news, wait) = self.judge(&error, &mut trouble, !known.is_empty());
             if let Some(news) = news
                 && self.reports.send((self.source, news)).await.is_err()
             {
@@ -77,8 +93,9 @@ impl Watch {
         }
     }
 
-    /// Reports what comes until the watch has to be begun anew. `Ok` when nobody listens any more.
-    async fn follow(&self, trouble: &mut Trouble) -> Result<(), watcher::Error> {
+    /// Reports what comes until the watch has to be begun anew. `Ok` when nobody listens any more. `known`: the objects
+    /// that were reported and are not gone.
+    async fn follow(&self, trouble: &mut Trouble, known: &mut BTreeSet<Key>) -> Result<(), watcher::Error> {
         let mut events = pin!(watcher(self.api.clone(), self.config.clone()));
         let mut listing = Vec::new();
         while let Some(event) = events.next().await {
@@ -88,18 +105,25 @@ impl Watch {
                     continue;
                 }
                 Ok(Event::InitApply(object)) => {
-                    listing.push(value(object));
+                    listing.push(object);
                     continue;
                 }
                 Ok(Event::InitDone) => {
                     if trouble.said.is_some() {
                         tracing::info!(source = %self.source, "readable again");
                     }
-                    *trouble = Trouble { served: true, ..Trouble::default() };
-                    News::Listed(std::mem::take(&mut listing))
+                    *trouble = Trouble::default();
+                    *known = listing.iter().map(key).collect();
+                    News::Listed(listing.drain(..).map(value).collect())
                 }
-                Ok(Event::Apply(object)) => News::Put(value(object)),
-                Ok(Event::Delete(object)) => News::Gone(value(object)),
+                Ok(Event::Apply(object)) => {
+                    known.insert(key(&object));
+                    News::Put(value(object))
+                }
+                Ok(Event::Delete(object)) => {
+                    known.remove(&key(&object));
+                    News::Gone(value(object))
+                }
                 // An expired version is answered by listing again, at once and by itself.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => continue,
                 Err(error) => return Err(error),
@@ -112,12 +136,19 @@ impl Watch {
     }
 
     /// What to say of a failure, and when to try again. A watch that breaks once is not worth a word.
-    fn judge(&self, error: &watcher::Error, trouble: &mut Trouble) -> (Option<News>, Duration) {
+    fn judge(
+        &self,
+        error: &watcher::Error,
+        trouble: &mut Trouble,
+        knows_objects: bool,
+    ) -> (Option<News>, Duration) {
         let code = code(error);
         let optional = matches!(&self.source, Source::Objects(watch) if watch.optional);
-        // 501 is how an API server says that it knows a kind and does not have it.
-        if optional && matches!(code, Some(404 | 501)) && trouble.absence_is_believed() {
-            return (Some(News::Listed(Vec::new())), ABSENT_RETRY);
+        let lasting = trouble.since.get_or_insert_with(Instant::now).elapsed();
+        let verdict = verdict(code, optional, knows_objects, lasting);
+        if verdict == Verdict::Absent {
+            let first = !std::mem::replace(&mut trouble.absent, true);
+            return (first.then(|| News::Listed(Vec::new())), ABSENT_RETRY);
         }
         let wait = FIRST_RETRY.saturating_mul(1 << trouble.in_a_row.min(8)).min(LAST_RETRY);
         trouble.in_a_row = trouble.in_a_row.saturating_add(1);
@@ -129,7 +160,8 @@ impl Watch {
             tracing::warn!(source = %self.source, error, "cannot be read; trying again");
             trouble.said = Some(error.clone());
         }
-        (Some(News::Failed { error, answered: code.is_some_and(is_refusal) }), wait)
+        trouble.absent = false;
+        (Some(News::Failed { error, answered: verdict == Verdict::Answered }), wait)
     }
 
     fn explain(&self, error: &watcher::Error, code: Option<u16>) -> String {
@@ -149,14 +181,6 @@ impl Watch {
                 None => error.to_string(),
             },
         }
-    }
-}
-
-impl Trouble {
-    /// Whether "not served" is to be taken for "nothing there".
-    fn absence_is_believed(&mut self) -> bool {
-        let since = *self.absent_since.get_or_insert_with(Instant::now);
-        !self.served || since.elapsed() >= BELIEVED_AFTER
     }
 }
 
@@ -202,6 +226,13 @@ pub(crate) fn resource(kind: Kind) -> ApiResource {
     }
 }
 
+/// Namespace and name.
+type Key = (Option<String>, Option<String>);
+
+fn key(object: &DynamicObject) -> Key {
+    (object.metadata.namespace.clone(), object.metadata.name.clone())
+}
+
 /// The object without what nobody here reads and what makes it large.
 fn value(object: DynamicObject) -> Value {
     let mut metadata = object.metadata;
@@ -232,10 +263,20 @@ fn code(error: &watcher::Error) -> Option<u16> {
     api_error(error).map(|status| status.code)
 }
 
+fn verdict(code: Option<u16>, optional: bool, knows_objects: bool, lasting: Duration) -> Verdict {
+    match code {
+        // 501 is how an API server says that it knows a kind and does not have it.
+        Some(404 | 501) if optional && (!knows_objects || lasting >= BELIEVED_AFTER) => Verdict::Absent,
+        Some(code) if is_refusal(code) || (optional && lasting >= ANSWERED_AFTER) => Verdict::Answered,
+        _ => Verdict::Passing,
+    }
+}
+
 /// Whether this answer will be the same the next time: the API server knows who asks and what, and will not.
-/// A token that has just run out (401), a time-out (408) and a throttled request (429) say nothing of what is there.
+/// A token that has just run out (401), a time-out (408), a list that took too long (410) and a throttled request (429)
+/// say nothing of what is there.
 fn is_refusal(code: u16) -> bool {
-    (400..500).contains(&code) && !matches!(code, 401 | 408 | 425 | 429)
+    (400..500).contains(&code) && !matches!(code, 401 | 408 | 410 | 425 | 429)
 }
 
 fn status_message(error: &watcher::Error) -> Option<&str> {
@@ -247,18 +288,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_that_was_served_is_not_believed_to_be_gone_at_once() {
-        assert!(Trouble::default().absence_is_believed(), "one that never was is");
-        let mut served = Trouble { served: true, ..Trouble::default() };
-        assert!(!served.absence_is_believed());
-        served.absent_since = Instant::now().checked_sub(BELIEVED_AFTER);
-        assert!(served.absence_is_believed());
+    fn a_kind_whose_objects_were_seen_is_not_believed_to_be_gone_at_once() {
+        let of = |knows_objects, lasting| verdict(Some(404), true, knows_objects, lasting);
+        assert_eq!(of(false, Duration::ZERO), Verdict::Absent);
+        assert_eq!(of(true, Duration::ZERO), Verdict::Answered);
+        assert_eq!(of(true, BELIEVED_AFTER), Verdict::Absent);
+        assert_eq!(
+            verdict(Some(404), false, false, BELIEVED_AFTER),
+            Verdict::Answered,
+            "it has to be served"
+        );
+    }
+
+    #[test]
+    fn what_an_extension_api_server_that_is_away_says_is_an_answer_after_a_while() {
+        let of = |code, optional, lasting| verdict(code, optional, false, lasting);
+        assert_eq!(of(Some(503), true, Duration::ZERO), Verdict::Passing);
+        assert_eq!(of(Some(503), true, ANSWERED_AFTER), Verdict::Answered);
+        assert_eq!(of(Some(503), false, ANSWERED_AFTER), Verdict::Passing);
+        assert_eq!(of(None, true, ANSWERED_AFTER), Verdict::Passing, "nobody answered");
     }
 
     #[test]
     fn a_request_that_was_throttled_was_not_refused() {
         assert!(is_refusal(403) && is_refusal(404));
-        assert!([401, 408, 429, 500, 503].into_iter().all(|code| !is_refusal(code)));
+        assert!([401, 408, 410, 429, 500, 503].into_iter().all(|code| !is_refusal(code)));
     }
 
     #[test]

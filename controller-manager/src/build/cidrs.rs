@@ -54,19 +54,26 @@ fn no_options(index: &Index) -> State {
     }
 }
 
-/// By ServiceCIDR objects, else by the API server's refusal, else by its command line.
+/// By ServiceCIDR objects, else by the API server's refusal, else by its command line. An API server that has ServiceCIDRs
+/// names no range in its refusals, and its command line but the first: where they cannot be read, the others may fall
+/// short.
 fn services(index: &Index) -> ServiceFacts {
-    let objects = SERVICE_CIDRS.iter().map(|watch| index.observed.of(watch).collect::<Vec<_>>());
-    let served = objects.into_iter().find(|objects| !objects.is_empty()).unwrap_or_default();
-    let mut facts = service_cidrs::from_objects(served)
+    let observed = &index.observed;
+    let read = SERVICE_CIDRS.iter().find(|watch| observed.any(watch) || observed.failed(watch).is_some());
+    let objects: Vec<_> = read.into_iter().flat_map(|watch| observed.of(watch)).collect();
+    let mut facts = service_cidrs::from_objects(objects)
         .or_else(|| service_cidrs::from_refusals(index.refusals.iter().map(String::as_str)))
-        .or_else(|| service_cidrs::from_pods(index.observed.of(&API_SERVER_PODS)))
+        .or_else(|| service_cidrs::from_pods(observed.of(&API_SERVER_PODS)))
         .unwrap_or_default();
+    if let Some((watch, error)) = read.and_then(|watch| Some((watch, observed.failed(watch)?))) {
+        let object = watch.to_string();
+        facts.problems.push(Problem::Unreadable { object, error: error.to_owned() });
+    }
     if facts.cidrs.is_empty() && facts.problems.is_empty() {
         facts.problems.push(Problem::Missing {
             adapter: "service CIDRs",
             object: "ServiceCIDR, range in the API server's refusal of an impossible clusterIP, or kube-apiserver pod with --service-cluster-ip-range".to_owned(),
-            remedy: "let this controller create Services in a dry run in the namespace default",
+            remedy: "let this controller list ServiceCIDRs, or create Services in a dry run in the namespace default",
         });
     }
     facts
@@ -89,7 +96,8 @@ fn merge(
         found.pod_cidr_source = Some(pods.source.clone());
         found.adapter = Some(pods.adapter.clone());
     }
-    if services.cidrs.is_empty() {
+    let unsure = services.problems.iter().any(Problem::is_about_the_source);
+    if services.cidrs.is_empty() || (unsure && !found.service_cidrs.is_empty()) {
         if !found.service_cidrs.is_empty() {
             kept.push("serviceCIDRs");
         }

@@ -130,11 +130,13 @@ fn relayed(index: &Index, name: &str, before: Option<&ClusterNode>) -> DesiredNo
     DesiredNode { spec, mtu, capabilities }
 }
 
+/// What is known stays while what is found may be out of date, or another CNI's.
 fn pod_cidrs(cidrs: &Cidrs, node: &str, before: Option<&ClusterNode>) -> Vec<String> {
-    match cidrs.per_node.get(node) {
-        Some(found) => texts(found),
-        None if cidrs.stale => before.map(|before| before.spec.pod_cidrs.clone()).unwrap_or_default(),
-        None => Vec::new(),
+    let known = before.map(|before| &before.spec.pod_cidrs).filter(|known| !known.is_empty());
+    match (known, cidrs.per_node.get(node)) {
+        (Some(known), _) if cidrs.stale => known.clone(),
+        (_, Some(found)) => texts(found),
+        (_, None) => Vec::new(),
     }
 }
 
