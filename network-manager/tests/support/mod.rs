@@ -26,7 +26,11 @@ pub(crate) struct Control {
 impl Control {
     /// An API server with our CRDs.
     pub(crate) async fn new() -> Self {
-        let server = Arc::new(Server::new(embedded_api::Config::named("control")).unwrap());
+        Control::with(embedded_api::Config::named("control")).await
+    }
+
+    pub(crate) async fn with(config: embedded_api::Config) -> Self {
+        let server = Arc::new(Server::new(config).unwrap());
         let client = Client::new(server.service_as(User::in_process()), "default");
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
         for crd in api::crd::all() {
