@@ -9,6 +9,7 @@ use component::{
 use controller_manager::{
     Config, FIELD_MANAGER, Metrics, Surroundings, TURNS_WITHIN, Uplink, run_among, uplink,
 };
+use jiff::Timestamp;
 
 /// Publishes one member cluster to the mesh, and mirrors the mesh's plan for its nodes into it.
 #[derive(Parser)]
@@ -57,7 +58,8 @@ async fn main() -> anyhow::Result<()> {
         None => (member.clone(), None),
         Some(kubeconfig) => {
             let (namespace, secret) = (arguments.election.namespace().to_owned(), arguments.control_secret);
-            let options = uplink::Options { kubeconfig, member: member.clone(), namespace, secret };
+            let now = Timestamp::now;
+            let options = uplink::Options { kubeconfig, member: member.clone(), namespace, secret, now };
             let (leadership, metrics) = (surroundings.leadership.clone(), surroundings.metrics.clone());
             let (uplink, control) = Uplink::open(options, leadership, metrics).await;
             (control, Some(uplink))

@@ -89,6 +89,26 @@ fn part<T: DeserializeOwned>(object: &DynamicObject, key: &str) -> Option<T> {
 }
 
 impl Object {
+    /// The object in its type. One that does not fit, of another version perhaps, must not hide the others.
+    pub fn parse(resource: Resource, mut object: DynamicObject) -> Self {
+        object.metadata.managed_fields = None;
+        let parsed = match resource {
+            Resource::Cluster => object.clone().try_parse().map(|o| Object::Cluster(Box::new(o))),
+            Resource::ClusterNode => object.clone().try_parse().map(|o| Object::ClusterNode(Box::new(o))),
+            Resource::NodeConfig => {
+                // What agents say of it concerns nobody here, and a newer agent may say more than we understand.
+                object.data.as_object_mut().and_then(|fields| fields.remove("status"));
+                object.clone().try_parse().map(|o| Object::NodeConfig(Box::new(o)))
+            }
+        };
+        parsed.unwrap_or_else(|error| {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            tracing::warn!(?resource, name, %error, "cannot be read; what depends on it stays as it is");
+            let unreadable = Unreadable::of(&object, error.to_string());
+            Object::Unreadable(resource, name, Box::new(unreadable))
+        })
+    }
+
     fn key(&self) -> (Resource, String) {
         let name = |meta: &kube::api::ObjectMeta| meta.name.clone().unwrap_or_default();
         match self {

@@ -12,7 +12,7 @@ use kube::{
 use tokio::sync::mpsc;
 
 use crate::{
-    index::{News, Object, Resource, Unreadable},
+    index::{News, Object, Resource},
     metrics::Metrics,
 };
 
@@ -76,14 +76,14 @@ impl Watch {
                     continue;
                 }
                 Ok(Event::InitApply(object)) => {
-                    listing.push(parse(resource, object));
+                    listing.push(Object::parse(resource, object));
                     continue;
                 }
                 Ok(Event::InitDone) => {
                     *failures = 0;
                     News::Listed(resource, std::mem::take(&mut listing))
                 }
-                Ok(Event::Apply(object)) => News::Put(parse(resource, object)),
+                Ok(Event::Apply(object)) => News::Put(Object::parse(resource, object)),
                 Ok(Event::Delete(object)) => News::Gone(resource, object.metadata.name.unwrap_or_default()),
                 // An expired version is answered by listing again, at once and by itself.
                 Err(watcher::Error::WatchError(status)) if status.code == 410 => {
@@ -98,24 +98,4 @@ impl Watch {
         }
         Ok(())
     }
-}
-
-/// The object in its type. One that does not fit, of another version perhaps, must not hide the others.
-pub(crate) fn parse(resource: Resource, mut object: DynamicObject) -> Object {
-    object.metadata.managed_fields = None;
-    let parsed = match resource {
-        Resource::Cluster => object.clone().try_parse().map(|o| Object::Cluster(Box::new(o))),
-        Resource::ClusterNode => object.clone().try_parse().map(|o| Object::ClusterNode(Box::new(o))),
-        Resource::NodeConfig => {
-            // What agents say of it concerns nobody here, and a newer agent may say more than we understand.
-            object.data.as_object_mut().and_then(|fields| fields.remove("status"));
-            object.clone().try_parse().map(|o| Object::NodeConfig(Box::new(o)))
-        }
-    };
-    parsed.unwrap_or_else(|error| {
-        let name = object.metadata.name.clone().unwrap_or_default();
-        tracing::warn!(?resource, name, %error, "cannot be read; what depends on it stays as it is");
-        let unreadable = Unreadable::of(&object, error.to_string());
-        Object::Unreadable(resource, name, Box::new(unreadable))
-    })
 }

@@ -14,7 +14,7 @@ use crate::{
     FIELD_MANAGER,
     index::Object,
     reconcile::{Action, Target, Write},
-    watch::{parse, path},
+    watch::path,
 };
 
 /// An API server that does not answer costs one write this long, and no other.
@@ -97,7 +97,7 @@ async fn apply(
     } else {
         api.patch(&target.name, &parameters, &patch).await
     };
-    object.map(|object| parse(target.resource, object)).map_err(refusal)
+    object.map(|object| Object::parse(target.resource, object)).map_err(refusal)
 }
 
 async fn delete(api: &Api<DynamicObject>, name: &str, uid: Option<String>) -> Result<(), WriteError> {

@@ -25,7 +25,7 @@ use kube::Client;
 use tokio::time::{Instant, timeout};
 
 use crate::Metrics;
-use renewal::{Store, is_accepted, is_due, request};
+use renewal::{Store, is_accepted, request};
 use switch::{Line, Switch};
 use token::{Token, document, token};
 
@@ -44,6 +44,8 @@ pub struct Options {
     pub namespace: String,
     /// Its name.
     pub secret: String,
+    /// The wall clock, which says whether a token that is found has lived for half of its life.
+    pub now: fn() -> Timestamp,
 }
 
 /// Keeps the credential fresh.
@@ -57,6 +59,9 @@ pub struct Uplink {
     file: Option<String>,
     /// The token in use, where it is one that runs out.
     token: Option<Token>,
+    /// When it is renewed.
+    due: Instant,
+    now: fn() -> Timestamp,
     /// A token that was renewed and does not stand in the Secret yet, and the one that it was renewed with.
     unkept: Option<(Token, Token)>,
     /// No attempt to renew or to keep before this.
@@ -78,7 +83,7 @@ impl Uplink {
     pub async fn open(options: Options, leadership: Leadership, metrics: Metrics) -> (Self, Client) {
         let switch = Switch::default();
         let client = switch.client();
-        let Options { kubeconfig, member, namespace, secret } = options;
+        let Options { kubeconfig, member, namespace, secret, now } = options;
         let mut uplink = Uplink {
             kubeconfig,
             store: Store { member, namespace, name: secret },
@@ -87,6 +92,8 @@ impl Uplink {
             switch,
             file: None,
             token: None,
+            due: Instant::now(),
+            now,
             unkept: None,
             again: Instant::now(),
             said: Default::default(),
@@ -137,8 +144,11 @@ impl Uplink {
             Err(error) => self.complain(&error.to_string()),
             Ok(client) => {
                 tracing::info!(kubeconfig = %self.kubeconfig.display(), token = ?of_file, "the way to the control cluster was read");
-                if self.newer_than(of_file.as_ref()).is_none() {
-                    (self.token, self.unkept) = (of_file, None);
+                if self.newer_than(of_file.as_ref()).is_none() && self.token != of_file {
+                    self.unkept = None;
+                    self.due = Instant::now()
+                        + of_file.as_ref().map_or(Duration::ZERO, |token| token.fresh_for((self.now)()));
+                    self.token = of_file;
                 }
                 self.again = Instant::now();
                 (self.file, self.said) = (Some(text), Default::default());
@@ -168,7 +178,7 @@ impl Uplink {
 
     /// A new token, once half of the old one's life is over. It is used from when the control cluster accepts it.
     async fn renew(&mut self) {
-        let Some(old) = self.token.clone().filter(|token| is_due(token, Timestamp::now())) else { return };
+        let Some(old) = self.token.clone().filter(|_| Instant::now() >= self.due) else { return };
         let renewed = async {
             let new = request(self.switch.client(), &old).await.map_err(|error| error.to_string())?;
             let client = connect_with_token(&self.kubeconfig, &new.text).await;
@@ -182,6 +192,8 @@ impl Uplink {
                 self.metrics.renewed("ok");
                 self.switch.turn_to(client);
                 self.said[Topic::Renewal as usize] = None;
+                // Whatever the clock says, this one is new.
+                self.due = Instant::now() + new.half_life();
                 self.token = Some(new.clone());
                 self.unkept = Some((new, old));
             }
@@ -221,7 +233,7 @@ impl Uplink {
                 }
             }
             Line::Rejected => {
-                let ended = expires.filter(|expires| *expires <= Timestamp::now());
+                let ended = expires.filter(|expires| *expires <= (self.now)());
                 let why = ended.map_or_else(
                     || "it may have been revoked".to_owned(),
                     |at| format!("it ran out at {at}"),

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::{
     ByteString,
     api::{
@@ -112,9 +111,4 @@ async fn timely<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Resul
         Ok(Err(kube::Error::Api(status))) => Err(RenewalError::Answered(status.message.clone())),
         Ok(Err(error)) => Err(RenewalError::Transport(error)),
     }
-}
-
-/// Whether a token has to be renewed.
-pub(crate) fn is_due(token: &Token, now: Timestamp) -> bool {
-    now >= token.due()
 }

@@ -1,5 +1,7 @@
 //! The token in a kubeconfig, and what it says of itself; pure.
 
+use std::time::Duration;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -38,10 +40,16 @@ impl Token {
         })
     }
 
-    /// When half of its life is over.
-    pub(crate) fn due(&self) -> Timestamp {
-        let middle = self.issued.as_second().midpoint(self.expires.as_second());
-        Timestamp::from_second(middle).unwrap_or(self.expires)
+    /// Half of its life.
+    pub(crate) fn half_life(&self) -> Duration {
+        let life = self.expires.as_second() - self.issued.as_second();
+        Duration::from_secs(u64::try_from(life / 2).unwrap_or_default())
+    }
+
+    /// For how long it need not be renewed, if the clock is right; and no longer than a new one, if it is not.
+    pub(crate) fn fresh_for(&self, now: Timestamp) -> Duration {
+        let age = u64::try_from(now.as_second() - self.issued.as_second()).unwrap_or_default();
+        self.half_life().saturating_sub(Duration::from_secs(age))
     }
 
     /// Whether `self` is a later token of the same account.
@@ -103,7 +111,9 @@ pub(crate) mod tests {
     fn a_token_says_whose_it_is_and_when_to_renew_it() {
         let token = Token::read(&jwt("east", 1000, 1000 + 86_400)).unwrap();
         assert_eq!((token.namespace.as_str(), token.account.as_str()), ("clusterlink-members", "east"));
-        assert_eq!(token.due().as_second(), 1000 + 43_200);
+        let fresh_for = |now| token.fresh_for(Timestamp::from_second(now).unwrap()).as_secs();
+        assert_eq!((fresh_for(1000), fresh_for(1000 + 43_000), fresh_for(1000 + 50_000)), (43_200, 200, 0));
+        assert_eq!(fresh_for(0), 43_200, "a clock that is behind does not make it live longer");
         assert!(!format!("{token:?}").contains("signature"));
     }
 
