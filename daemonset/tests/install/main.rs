@@ -6,5 +6,7 @@ mod actor;
 mod agents;
 mod managers;
 mod members;
+#[path = "../support/mod.rs"]
+mod support;
 mod workloads;
 mod world;

@@ -5,7 +5,8 @@ use manifests::{CONTROL, MEMBER, objects};
 use serde_json::json;
 
 use crate::actor::{Actor, Try, in_namespace, named, with};
-use crate::world::{apply, kubectl, plane};
+use crate::support::{apply, kubectl};
+use crate::world::plane;
 
 #[tokio::test]
 async fn applying_again_changes_nothing_and_leaves_the_clusters_name_alone() {
