@@ -13,6 +13,8 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::kernel::parts::{Doubts, Parts};
+
 /// A silent socket is asked again, to notice that nobody listens any more.
 const SILENCE: Duration = Duration::from_secs(5);
 /// Before a program that ended, or a socket that failed, is started anew.
@@ -72,45 +74,51 @@ impl Wake {
     }
 }
 
-/// Listens in the caller's namespace for what others than the socket `own` change. Without notifications there is
-/// still the periodic pass, so a failure here is said and tried again.
-pub(crate) fn listen(own: u32, wakes: UnboundedSender<Wake>) -> std::io::Result<()> {
-    let filter_wakes = wakes.clone();
+/// Listens in the caller's namespace for what others than the socket `own` change, and brings it into doubt before anybody
+/// is woken. Without notifications there is still the periodic pass, so a failure here is said and tried again.
+pub(crate) fn listen(own: u32, doubts: Doubts, wakes: UnboundedSender<Wake>) -> std::io::Result<()> {
+    let (filter_doubts, filter_wakes) = (doubts.clone(), wakes.clone());
     thread::Builder::new().name("netlink-events".to_owned()).spawn(move || {
+        let mut missed = None;
         while !wakes.is_closed() {
-            if let Err(error) = netlink_events(own, &wakes) {
+            if let Err(error) = netlink_events(own, missed.take(), &doubts, &wakes) {
                 tracing::warn!(%error, "kernel notifications failed, listening anew");
-                // Whatever was missed meanwhile.
-                let _ = wakes.send(Wake::Netlink(Event::Overrun));
                 thread::sleep(RESTART);
+                missed = Some(Event::Overrun);
             }
         }
     })?;
     thread::Builder::new().name("nft-events".to_owned()).spawn(move || {
         while !filter_wakes.is_closed() {
             let started = Instant::now();
-            if let Err(error) = filter_events(&filter_wakes) {
+            if let Err(error) = filter_events(&filter_doubts, &filter_wakes) {
                 tracing::debug!(%error, "no nft monitor: the packet filter is looked at once a minute");
             }
             // One that listened for a while and ended missed what comes next; one that cannot listen never did.
             let listened = started.elapsed() > RESTART;
             thread::sleep(RESTART);
             if listened {
-                // Nobody listens any more at the end of the process.
-                let _ = filter_wakes.send(Wake::Filter);
+                tell(&filter_doubts, &filter_wakes);
             }
         }
     })?;
     Ok(())
 }
 
-fn netlink_events(own: u32, wakes: &UnboundedSender<Wake>) -> Result<(), netlink::Error> {
+/// `next` is what there is to say before anything is heard.
+fn netlink_events(
+    own: u32,
+    mut next: Option<Event>,
+    doubts: &Doubts,
+    wakes: &UnboundedSender<Wake>,
+) -> Result<(), netlink::Error> {
     let mut monitor = Monitor::open()?;
     monitor.ignore(own);
     loop {
-        let heard = match monitor.next(SILENCE)? {
+        let heard = match next {
             // A host's routing daemon may change a million routes: what is nobody's concern is not queued.
             Some(event) => {
+                doubts.hear(&event);
                 let wake = Wake::Netlink(event);
                 wake.urgency(|_| true) == Urgency::None || wakes.send(wake).is_ok()
             }
@@ -119,7 +127,14 @@ fn netlink_events(own: u32, wakes: &UnboundedSender<Wake>) -> Result<(), netlink
         if !heard {
             return Ok(());
         }
+        next = monitor.next(SILENCE)?;
     }
+}
+
+/// The packet filter changed. Whether anybody still listens.
+fn tell(doubts: &Doubts, wakes: &UnboundedSender<Wake>) -> bool {
+    doubts.add(Parts::FIREWALL);
+    wakes.send(Wake::Filter).is_ok()
 }
 
 /// Ends with its parent's interest in it.
@@ -133,13 +148,13 @@ impl Drop for Ended {
     }
 }
 
-fn filter_events(wakes: &UnboundedSender<Wake>) -> std::io::Result<()> {
+fn filter_events(doubts: &Doubts, wakes: &UnboundedSender<Wake>) -> std::io::Result<()> {
     let mut child = Ended(monitor_program().spawn()?);
     let Some(output) = child.0.stdout.take() else { return Ok(()) };
     // By bytes: a comment in somebody's rule may be anything.
     for line in BufReader::new(output).split(b'\n') {
         let concerns = concerns_us(&String::from_utf8_lossy(&line?));
-        if concerns && wakes.send(Wake::Filter).is_err() {
+        if concerns && !tell(doubts, wakes) {
             return Ok(());
         }
     }

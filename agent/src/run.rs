@@ -66,7 +66,7 @@ pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infalli
     let beginning = remember::begin(&store, &id);
     let worker = Worker::start(&options.proc_sys_net)?;
     let (wakes, heard) = unbounded_channel();
-    events::listen(worker.port(), wakes).map_err(RunError::Events)?;
+    events::listen(worker.port(), worker.doubts(), wakes).map_err(RunError::Events)?;
     let configs: Api<NodeConfig> = Api::all(client.clone());
     let name = id.object_name();
     tracing::info!(name, "following the NodeConfig of this node");
@@ -113,7 +113,7 @@ pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infalli
 pub async fn watch_file(config: NodeConfigSpec, options: Options) -> Result<Infallible, RunError> {
     let worker = Worker::start(&options.proc_sys_net)?;
     let (wakes, heard) = unbounded_channel();
-    events::listen(worker.port(), wakes).map_err(RunError::Events)?;
+    events::listen(worker.port(), worker.doubts(), wakes).map_err(RunError::Events)?;
     let wanted = Wanted::new(Arc::new(config), None, Origin::File);
     let (_goal, goals) = watch::channel(Goal::Present(wanted));
     let (_known, of_host) = watch::channel(Known::default());

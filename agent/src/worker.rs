@@ -10,6 +10,7 @@ use agent_core::{Authority, Host, KernelError, Known, Pass, Reading, Report, Spe
 use tokio::sync::oneshot;
 
 use crate::RealKernel;
+use crate::kernel::parts::Doubts;
 
 /// What a pass found, and which devices are ours now.
 #[derive(Clone, Debug)]
@@ -49,6 +50,7 @@ enum Job {
 pub(crate) struct Worker {
     jobs: mpsc::Sender<Job>,
     port: u32,
+    doubts: Doubts,
     thread: Arc<thread::JoinHandle<()>>,
 }
 
@@ -61,7 +63,7 @@ impl Worker {
         let work = move || match RealKernel::open_with(&proc_sys_net) {
             Ok(mut kernel) => {
                 // The starter waits for this answer.
-                let _ = opened.send(Ok(kernel.port()));
+                let _ = opened.send(Ok((kernel.port(), kernel.doubts())));
                 queue.into_iter().for_each(|job| do_job(&mut kernel, job));
             }
             Err(error) => drop(opened.send(Err(error.to_string()))),
@@ -71,8 +73,9 @@ impl Worker {
             .name("kernel".to_owned())
             .spawn(work)
             .map_err(|error| failed(error.to_string()))?;
-        let port = port.recv().map_err(|_| failed("its thread ended".to_owned()))?.map_err(failed)?;
-        Ok(Worker { jobs, port, thread: Arc::new(thread) })
+        let (port, doubts) =
+            port.recv().map_err(|_| failed("its thread ended".to_owned()))?.map_err(failed)?;
+        Ok(Worker { jobs, port, doubts, thread: Arc::new(thread) })
     }
 
     /// Whether there is anybody to do what is asked.
@@ -83,6 +86,11 @@ impl Worker {
     /// The netlink address of its changes.
     pub(crate) fn port(&self) -> u32 {
         self.port
+    }
+
+    /// Where to say what others changed.
+    pub(crate) fn doubts(&self) -> Doubts {
+        self.doubts.clone()
     }
 
     pub(crate) async fn pass(&self, order: Order) -> Result<Passed, KernelError> {

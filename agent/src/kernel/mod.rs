@@ -1,19 +1,25 @@
 //! The kernel of the namespace that this thread is in, read and written through netlink, `/proc/sys/net`, `nft` and
 //! `iptables`.
 
+mod confirm;
 mod firewall;
 mod iptables;
+pub(crate) mod parts;
 mod read;
 mod write;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use agent_core::{Actual, Host, Kernel, KernelError, Reading, Refusal, Stage, Step};
-use api::Vtep;
-use netlink::{Netlink, Op};
+use netlink::{Netlink, Op, Witness};
 
 use firewall::Filter;
+use parts::{Doubts, Parts};
+use read::Devices;
+
+/// Of more steps at once than this, a dump is the cheaper and the surer word.
+const MOST_WITNESSED: usize = 1000;
 
 /// Where the settings are.
 pub const PROC_SYS_NET: &str = "/proc/sys/net";
@@ -25,8 +31,11 @@ pub struct RealKernel {
     netlink: Netlink,
     settings: PathBuf,
     filter: Filter,
+    witness: Witness,
+    /// What is known of the kernel: what was read, and what it told of our own steps since.
     actual: Actual,
-    indexes: BTreeMap<Vtep, u32>,
+    devices: Devices,
+    doubts: Doubts,
 }
 
 impl RealKernel {
@@ -40,11 +49,12 @@ impl RealKernel {
     pub fn open_with(proc_sys_net: &Path) -> Result<Self, netlink::Error> {
         Ok(RealKernel {
             settings: proc_sys_net.to_owned(),
-
             netlink: Netlink::open()?,
             filter: Filter::default(),
+            witness: Witness::open()?,
             actual: Actual::default(),
-            indexes: BTreeMap::new(),
+            devices: Devices::default(),
+            doubts: Doubts::default(),
         })
     }
 
@@ -55,7 +65,13 @@ impl RealKernel {
 
     /// The indexes of our devices, as last seen.
     pub fn devices(&self) -> BTreeSet<u32> {
-        self.indexes.values().copied().collect()
+        self.devices.indexes.values().copied().collect()
+    }
+
+    /// Where whoever hears of other people's changes says so. Without anybody who does, only a reading of everything is
+    /// good for more than one pass.
+    pub(crate) fn doubts(&self) -> Doubts {
+        self.doubts.clone()
     }
 
     /// The host's devices and addresses, without the rest of a full reading.
@@ -75,7 +91,7 @@ impl RealKernel {
         // For each step: where its messages begin, or why there are none.
         let mut places = Vec::with_capacity(steps.len());
         for step in steps {
-            let messages = write::messages(step, &self.indexes);
+            let messages = write::messages(step, &self.devices.indexes);
             places.push(messages.map(|messages| {
                 let first = ops.len();
                 ops.extend(messages);
@@ -92,20 +108,54 @@ impl RealKernel {
         Ok(places.into_iter().map(|place| place?.try_for_each(&mut answer)).collect())
     }
 
+    /// As [`RealKernel::send`], and takes what the kernel tells of it into what is known.
+    fn send_witnessed(
+        &mut self,
+        stage: Stage,
+        steps: &[Step],
+    ) -> Result<Vec<Result<(), Refusal>>, KernelError> {
+        let parts = Parts::of_stage(stage);
+        if steps.len() > MOST_WITNESSED || self.doubts.holds(parts) {
+            self.doubts.add(parts);
+            return self.send(stage, steps);
+        }
+        let attends = self.witness.attend();
+        let answers = self.send(stage, steps);
+        // It must end listening in any case.
+        let told = self.witness.testify();
+        let doubts = match (attends, told, &answers) {
+            (Ok(()), Ok(told), Ok(answers)) => {
+                confirm::confirm(&mut self.actual, &self.devices, steps, answers, told)
+            }
+            _ => parts,
+        };
+        self.doubts.add(doubts);
+        answers
+    }
+
     fn find_devices(&mut self) -> Result<(), netlink::Error> {
         let links = self.netlink.links()?;
-        self.indexes = links.iter().filter_map(|link| Some((Vtep::named(&link.name)?, link.index))).collect();
+        let named = links.iter().filter_map(|link| Some((api::Vtep::named(&link.name)?, link.index)));
+        self.devices.indexes = named.collect();
+        Ok(())
+    }
+
+    fn refresh(&mut self, parts: Parts) -> Result<(), KernelError> {
+        read::refresh(&mut self.netlink, &self.settings, parts, &mut self.actual, &mut self.devices)?;
+        if parts.has(Parts::FIREWALL) {
+            self.actual.firewall = self.filter.read();
+        }
+        self.doubts.set_ours(self.devices());
         Ok(())
     }
 }
 
 impl Kernel for RealKernel {
-    fn read(&mut self, _: Reading) -> Result<(), KernelError> {
-        let mut actual = read::read(&mut self.netlink, &self.settings)?;
-        actual.firewall = self.filter.read();
-        self.indexes = actual.devices.iter().map(|(vtep, device)| (*vtep, device.index)).collect();
-        self.actual = actual;
-        Ok(())
+    fn read(&mut self, how: Reading) -> Result<(), KernelError> {
+        let doubts = self.doubts.take();
+        let parts = if how == Reading::Whole { Parts::ALL } else { doubts };
+        // What failed half-way is known of nothing.
+        self.refresh(parts).inspect_err(|_| self.doubts.add(Parts::ALL))
     }
 
     fn actual(&self) -> &Actual {
@@ -118,16 +168,35 @@ impl Kernel for RealKernel {
                 Ok(steps.iter().map(|step| write::sysctl(step, &self.settings)).collect())
             }
             Stage::Firewall | Stage::Accepts | Stage::DeleteAccepts | Stage::DeleteFirewall => {
+                self.doubts.add(Parts::FIREWALL);
                 Ok(steps.iter().map(|step| self.filter.apply(step)).collect())
             }
             Stage::Devices | Stage::ClearDevices => {
+                self.doubts.add(Parts::ALL);
                 let answers = self.send(stage, steps);
                 // Whatever comes next needs the index of what was made just now.
                 self.find_devices()
                     .map_err(|error| KernelError::Read { what: "devices", reason: error.to_string() })?;
                 answers
             }
-            _ => self.send(stage, steps),
+            Stage::Addresses
+            | Stage::DeleteAddresses
+            | Stage::DeleteDevices
+            | Stage::Rules
+            | Stage::DeleteRules => {
+                self.doubts.add(Parts::of_stage(stage));
+                self.send(stage, steps)
+            }
+            Stage::Fdb
+            | Stage::Neighbours
+            | Stage::Nexthops
+            | Stage::NexthopGroups
+            | Stage::Routes
+            | Stage::DeleteRoutes
+            | Stage::DeleteNexthopGroups
+            | Stage::DeleteNexthops
+            | Stage::DeleteNeighbours
+            | Stage::DeleteFdb => self.send_witnessed(stage, steps),
         }
     }
 }

@@ -11,40 +11,92 @@ use agent_core::{
 use api::{Family, Mac, Vtep};
 use netlink::{Link, LinkKind, Netlink, NexthopKind, RouteKind, RuleAction, Scope, Via};
 
+use super::parts::Parts;
+
 /// Where other people's routes stand.
 const MAIN_TABLE: u32 = 254;
 /// Linux 5.13 brought resilient nexthop groups.
 const RESILIENT_SINCE: (u32, u32) = (5, 13);
 
-/// What this file needs of devices while it reads the rest.
-struct Devices {
+/// What is needed of devices while the rest is read.
+#[derive(Debug, Default)]
+pub(super) struct Devices {
     /// Ours, and those that we may adopt.
-    ours: BTreeMap<u32, Vtep>,
+    pub(super) ours: BTreeMap<u32, Vtep>,
+    /// All that bear one of our names.
+    pub(super) indexes: BTreeMap<Vtep, u32>,
     names: BTreeMap<u32, String>,
 }
 
-pub(super) fn read(netlink: &mut Netlink, proc_sys_net: &Path) -> Result<Actual, KernelError> {
-    let mut actual = Actual::default();
-    let links = netlink.links().map_err(cannot_read("devices"))?;
-    let devices = devices(&links, &mut actual);
-    addresses(netlink, &devices, &mut actual).map_err(cannot_read("addresses"))?;
-    for (index, vtep) in &devices.ours {
-        entries(netlink, *index, *vtep, &mut actual).map_err(cannot_read("neighbours"))?;
-        let set = settings(proc_sys_net, vtep.name())
-            .map(|(setting, value)| (Sysctl { device: *vtep, setting }, value));
-        actual.sysctls.extend(set);
+/// Reads some parts anew, and the settings. After an error what was read is of no use.
+pub(super) fn refresh(
+    netlink: &mut Netlink,
+    proc_sys_net: &Path,
+    mut parts: Parts,
+    actual: &mut Actual,
+    known: &mut Devices,
+) -> Result<(), KernelError> {
+    if parts.has(Parts::LINKS) {
+        let links = netlink.links().map_err(cannot_read("devices"))?;
+        actual.devices.clear();
+        actual.host.links.clear();
+        let found = devices(&links, actual);
+        if found.ours != known.ours {
+            // What hangs on a device hangs on its index.
+            parts = Parts::ALL;
+        }
+        *known = found;
+        actual.addresses.clear();
+        addresses(netlink, known, actual).map_err(cannot_read("addresses"))?;
     }
-    nexthops(netlink, &devices, &mut actual).map_err(cannot_read("nexthops"))?;
-    for family in [netlink::Family::V4, netlink::Family::V6] {
-        let routes = routes(netlink, family, &devices, &mut actual);
-        unless_absent(routes, family).map_err(cannot_read("routes"))?;
-        let rules = rules(netlink, family, &mut actual);
-        unless_absent(rules, family).map_err(cannot_read("rules"))?;
+    entries(netlink, parts, known, actual).map_err(cannot_read("neighbours"))?;
+    actual.sysctls.clear();
+    for vtep in known.ours.values() {
+        let set = settings(proc_sys_net, vtep.name());
+        actual.sysctls.extend(set.map(|(setting, value)| (Sysctl { device: *vtep, setting }, value)));
     }
+    if parts.has(Parts::NEXTHOPS) {
+        actual.nexthops.clear();
+        nexthops(netlink, known, actual).map_err(cannot_read("nexthops"))?;
+    }
+    all_routes(netlink, parts, known, actual)?;
     actual.host.defaults = settings(proc_sys_net, "default").collect();
     actual.host.forwarding = forwarding(proc_sys_net);
     actual.host.resilient_groups = has_resilient_groups();
-    Ok(actual)
+    Ok(())
+}
+
+fn all_routes(
+    netlink: &mut Netlink,
+    parts: Parts,
+    known: &Devices,
+    actual: &mut Actual,
+) -> Result<(), KernelError> {
+    if parts.has(Parts::ROUTES) {
+        actual.routes.clear();
+    }
+    if parts.has(Parts::HOST_ROUTES) {
+        actual.host.routes.clear();
+        actual.host.routers.clear();
+    }
+    if parts.has(Parts::RULES) {
+        actual.rules.clear();
+    }
+    for family in [netlink::Family::V4, netlink::Family::V6] {
+        if parts.has(Parts::ROUTES) {
+            let read = routes(netlink, family, actual);
+            unless_absent(read, family).map_err(cannot_read("routes"))?;
+        }
+        if parts.has(Parts::HOST_ROUTES) {
+            let read = host_routes(netlink, family, known, actual);
+            unless_absent(read, family).map_err(cannot_read("routes"))?;
+        }
+        if parts.has(Parts::RULES) {
+            let read = rules(netlink, family, actual);
+            unless_absent(read, family).map_err(cannot_read("rules"))?;
+        }
+    }
+    Ok(())
 }
 
 /// A host that was booted without IPv6 has no routes and no rules of it, and says so with an error.
@@ -74,18 +126,20 @@ fn cannot_read(what: &'static str) -> impl Fn(netlink::Error) -> KernelError {
 
 fn devices(links: &[Link], actual: &mut Actual) -> Devices {
     let mut ours = BTreeMap::new();
+    let mut indexes = BTreeMap::new();
     for link in links {
         let Some(vtep) = Vtep::named(&link.name) else {
             actual.host.links.insert(link.index, host_link(link));
             continue;
         };
         let device = device(link);
+        indexes.insert(vtep, link.index);
         if device.owner != Owner::Foreign {
             ours.insert(link.index, vtep);
         }
         actual.devices.insert(vtep, device);
     }
-    Devices { ours, names: links.iter().map(|link| (link.index, link.name.clone())).collect() }
+    Devices { ours, indexes, names: links.iter().map(|link| (link.index, link.name.clone())).collect() }
 }
 
 fn device(link: &Link) -> ActualDevice {
@@ -134,15 +188,27 @@ fn addresses(netlink: &mut Netlink, devices: &Devices, actual: &mut Actual) -> R
     Ok(())
 }
 
-fn entries(netlink: &mut Netlink, index: u32, vtep: Vtep, actual: &mut Actual) -> Result<(), netlink::Error> {
-    for neighbour in netlink.neighbours(index)? {
-        if neighbour.state == netlink::NeighbourState::Permanent {
-            actual.neighbours.insert((vtep, neighbour.address), neighbour.mac.map(|mac| Mac(mac.0)));
+fn entries(
+    netlink: &mut Netlink,
+    parts: Parts,
+    devices: &Devices,
+    actual: &mut Actual,
+) -> Result<(), netlink::Error> {
+    if parts.has(Parts::NEIGHBOURS) {
+        actual.neighbours.clear();
+        for (index, vtep) in &devices.ours {
+            let found = netlink.neighbours(*index)?.into_iter();
+            let permanent = found.filter(|neighbour| neighbour.state == netlink::NeighbourState::Permanent);
+            actual.neighbours.extend(
+                permanent.map(|neighbour| ((*vtep, neighbour.address), neighbour.mac.map(|mac| Mac(mac.0)))),
+            );
         }
     }
-    for entry in netlink.fdb(index)? {
-        if let Some(to) = entry.destination {
-            actual.fdb.insert((vtep, Mac(entry.mac.0), to));
+    if parts.has(Parts::FDB) {
+        actual.fdb.clear();
+        for (index, vtep) in &devices.ours {
+            let found = netlink.fdb(*index)?.into_iter();
+            actual.fdb.extend(found.filter_map(|entry| Some((*vtep, Mac(entry.mac.0), entry.destination?))));
         }
     }
     Ok(())
@@ -163,13 +229,17 @@ fn nexthops(netlink: &mut Netlink, devices: &Devices, actual: &mut Actual) -> Re
         if !NEXTHOP_IDS.contains(&nexthop.id) {
             continue;
         }
-        let found = match nexthop.protocol {
-            PROTOCOL => own_nexthop(&nexthop.kind, devices).map_or(ActualNexthop::Odd, ActualNexthop::Ours),
-            _ => ActualNexthop::Foreign,
-        };
-        actual.nexthops.insert(nexthop.id, found);
+        actual.nexthops.insert(nexthop.id, self::nexthop(&nexthop, devices));
     }
     Ok(())
+}
+
+/// Whose a nexthop is, and what.
+pub(super) fn nexthop(nexthop: &netlink::Nexthop, devices: &Devices) -> ActualNexthop {
+    match nexthop.protocol {
+        PROTOCOL => own_nexthop(&nexthop.kind, devices).map_or(ActualNexthop::Odd, ActualNexthop::Ours),
+        _ => ActualNexthop::Foreign,
+    }
 }
 
 fn own_nexthop(kind: &NexthopKind, devices: &Devices) -> Option<Nexthop> {
@@ -195,12 +265,7 @@ fn seconds(duration: std::time::Duration) -> u32 {
     u32::try_from(duration.as_secs()).unwrap_or(u32::MAX)
 }
 
-fn routes(
-    netlink: &mut Netlink,
-    family: netlink::Family,
-    devices: &Devices,
-    actual: &mut Actual,
-) -> Result<(), netlink::Error> {
+fn routes(netlink: &mut Netlink, family: netlink::Family, actual: &mut Actual) -> Result<(), netlink::Error> {
     for table in [TABLE, INBOUND_TABLE] {
         for route in netlink.routes(family, Some(table))? {
             // Without IPv6 the kernel answers for all families at once.
@@ -210,6 +275,15 @@ fn routes(
             }
         }
     }
+    Ok(())
+}
+
+fn host_routes(
+    netlink: &mut Netlink,
+    family: netlink::Family,
+    devices: &Devices,
+    actual: &mut Actual,
+) -> Result<(), netlink::Error> {
     let main = netlink.routes(family, Some(MAIN_TABLE))?;
     for route in main.iter().filter(|route| route.family() == family) {
         actual.host.routers.extend(routers(route, devices));
@@ -218,7 +292,7 @@ fn routes(
     Ok(())
 }
 
-fn own_route(route: &netlink::Route) -> Option<Route> {
+pub(super) fn own_route(route: &netlink::Route) -> Option<Route> {
     match (&route.via, route.kind) {
         (_, RouteKind::Unreachable) => Some(Route::Unreachable),
         (Via::Nexthop(id), RouteKind::Unicast) => {

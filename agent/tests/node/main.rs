@@ -11,6 +11,7 @@ mod endpoints;
 mod forward;
 mod gateways_v6;
 mod kosmos;
+mod observed;
 mod packets;
 mod repair;
 mod strangers;

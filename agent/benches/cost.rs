@@ -1,0 +1,211 @@
+//! What the agent costs: one changed peer among many, memory with 1,000 peers, and doing nothing.
+//!
+//! `cargo bench -p agent --bench cost [SECONDS_OF_IDLENESS]`; needs the right to make a network namespace.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a benchmark prints, and stops at the first failure"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent::{Known, RealKernel, Spec};
+use agent_core::{Authority, Pass, Reading, Report};
+use api::node_config::{Arp, Device, Fdb, Firewall, Route};
+use api::{NodeConfig, NodeConfigSpec};
+use embedded_api::{Config, MASTERS, Server, Token, User};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use nix::sched::{CloneFlags, unshare};
+
+const ROUNDS: usize = 20;
+
+fn main() {
+    let idle = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(20);
+    for peers in [1_000, 3_333, 10_000] {
+        std::thread::spawn(move || one_changed_peer(peers)).join().unwrap();
+    }
+    std::thread::spawn(move || resident(1_000, Duration::from_secs(idle))).join().unwrap();
+}
+
+fn in_namespace() {
+    unshare(CloneFlags::CLONE_NEWNET).unwrap();
+    sh("ip link set lo up; ip link add eth0 type veth peer name wire && ip addr add 172.31.1.1/16 dev eth0
+        ip link set eth0 up && ip link set wire up; echo 1 > /proc/sys/net/ipv4/ip_forward");
+}
+
+/// From the NodeConfig, as the API client hands it over, to the report of the pass.
+fn one_changed_peer(peers: u32) {
+    in_namespace();
+    let mut kernel = RealKernel::open().unwrap();
+    assert_eq!(pass(&mut kernel, &config(peers), Reading::Whole).differing, []);
+    let mut times = Vec::new();
+    let mut writes = 0;
+    for round in 0..ROUNDS {
+        let config = with_one_moved(config(peers), u32::try_from(round % 2).unwrap());
+        let start = Instant::now();
+        let report = pass(&mut kernel, &config, Reading::Current);
+        times.push(start.elapsed());
+        assert_eq!(report.differing, []);
+        writes = report.changed;
+    }
+    times.sort();
+    println!(
+        "one changed peer of {peers} ({} routes, neighbours and FDB entries): {writes} writes; median {:.1} ms, largest {:.1} ms of {ROUNDS}",
+        3 * peers,
+        millis(times[ROUNDS / 2]),
+        millis(times[ROUNDS - 1]),
+    );
+    let start = Instant::now();
+    assert_eq!(pass(&mut kernel, &with_one_moved(config(peers), 1), Reading::Whole).changed, 0);
+    println!("  the same with a reading of everything, nothing written: {:.1} ms", millis(start.elapsed()));
+    agent::cleanup(&mut kernel).unwrap();
+}
+
+fn pass(kernel: &mut RealKernel, config: &NodeConfigSpec, reading: Reading) -> Report {
+    let (spec, known) = (Spec::validate(config), Known::default());
+    Pass { spec: &spec, known: &known, reading, authority: Authority::Full }.run(kernel).unwrap()
+}
+
+/// Another node in the place of the last one: another overlay address, MAC and underlay address.
+fn with_one_moved(mut config: NodeConfigSpec, by: u32) -> NodeConfigSpec {
+    let last = config.arps.len() - 1;
+    let number = u32::try_from(config.arps.len()).unwrap() + by;
+    config.arps[last] = Arp { ip: overlay(number), mac: mac(number), dev: "vx-bridge".to_owned() };
+    config.fdbs[last] =
+        Fdb { ip: format!("172.30.0.{}", 1 + by), mac: mac(number), dev: "vx-bridge".to_owned() };
+    config.routes[last].gw = overlay(number);
+    config
+}
+
+/// The real agent on a real API over TLS.
+fn resident(peers: u32, idle: Duration) {
+    in_namespace();
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let token = Token { token: "t".into(), user: "admin".into(), groups: vec![MASTERS.into()] };
+        let server = Arc::new(Server::new(Config { tokens: vec![token], ..Config::named("a") }).unwrap());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let kubeconfig = directory.path().join("kubeconfig");
+        fs::write(&kubeconfig, server.kubeconfig(&url, "t")).unwrap();
+        let client = Client::new(server.service_as(User::in_process()), "default");
+        tokio::spawn(Arc::clone(&server).serve(vec![listener], std::future::pending()));
+        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+        for crd in api::crd::all() {
+            crds.create(&PostParams::default(), &crd).await.unwrap();
+        }
+        let configs: Api<NodeConfig> = Api::all(client);
+        configs.create(&PostParams::default(), &NodeConfig::new("a-n1", config(peers))).await.unwrap();
+        let agent = Running(start(&kubeconfig, &directory.path().join("state")));
+        let begun = Instant::now();
+        loop {
+            let status = configs.get("a-n1").await.unwrap().status.unwrap_or_default();
+            if api::condition::is_true(&status.conditions, api::condition::APPLIED) {
+                break;
+            }
+            assert!(begun.elapsed() < Duration::from_secs(60), "{status:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        let before = cpu(agent.0.id());
+        tokio::time::sleep(idle).await;
+        let spent = cpu(agent.0.id()) - before;
+        println!(
+            "{peers} peers: resident {:.1} MiB (at most {:.1}); idle for {} s: {} ms of CPU",
+            memory(agent.0.id(), "VmRSS"),
+            memory(agent.0.id(), "VmHWM"),
+            idle.as_secs(),
+            10 * spent,
+        );
+    });
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn start(kubeconfig: &Path, state: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
+        .args(["--node", "n1", "--cluster", "a", "--kubeconfig"])
+        .arg(kubeconfig)
+        .arg("--state-directory")
+        .arg(state)
+        .env("RUST_LOG", "warn")
+        .stdin(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Ticks of user and system time (a hundred to the second) of a process and of its children that have ended.
+fn cpu(process: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+    fields[11..15].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+}
+
+fn memory(process: u32, what: &str) -> f64 {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
+fn overlay(n: u32) -> String {
+    format!("241.{}.{}.{}", 1 + n / 62_500, n / 250 % 250, 1 + n % 250)
+}
+
+fn mac(n: u32) -> String {
+    let [_, a, b, c] = n.to_be_bytes();
+    format!("02:54:00:{a:02x}:{b:02x}:{c:02x}")
+}
+
+/// P2P: each peer has a route, a neighbour and an FDB entry of its own.
+fn config(peers: u32) -> NodeConfigSpec {
+    let dev = || "vx-bridge".to_owned();
+    NodeConfigSpec {
+        devices: vec![Device {
+            kind: "vxlan".to_owned(),
+            name: dev(),
+            addr: "241.200.0.1/32".to_owned(),
+            mac: "02:54:ff:00:00:01".to_owned(),
+            bind_dev: "eth0".to_owned(),
+            id: 54,
+            port: 4876,
+            ..Device::default()
+        }],
+        routes: (0..peers)
+            .map(|n| Route {
+                cidr: format!("10.{}.{}.0/24", 1 + n / 250, n % 250),
+                gw: overlay(n),
+                dev: dev(),
+                ..Route::default()
+            })
+            .collect(),
+        arps: (0..peers).map(|n| Arp { ip: overlay(n), mac: mac(n), dev: dev() }).collect(),
+        fdbs: (0..peers)
+            .map(|n| Fdb { ip: format!("172.29.{}.{}", n / 250, 1 + n % 250), mac: mac(n), dev: dev() })
+            .collect(),
+        firewall: Some(Firewall { remote_cidrs: vec!["10.0.0.0/8".to_owned()], ..Firewall::default() }),
+        ..NodeConfigSpec::default()
+    }
+}
+
+fn sh(script: &str) {
+    let status = Command::new("sh").args(["-ec", script]).status().unwrap();
+    assert!(status.success(), "{script}");
+}

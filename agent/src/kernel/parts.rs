@@ -1,0 +1,154 @@
+//! Which parts of what was read are not known to be so any more.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use agent_core::{INBOUND_TABLE, NEXTHOP_IDS, Stage, TABLE};
+use api::Vtep;
+use netlink::Event;
+
+/// A set of parts of the kernel's state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Parts(u16);
+
+impl Parts {
+    pub(crate) const NONE: Parts = Parts(0);
+    /// Devices and addresses, ours and the host's.
+    pub(crate) const LINKS: Parts = Parts(1);
+    pub(crate) const NEIGHBOURS: Parts = Parts(1 << 1);
+    pub(crate) const FDB: Parts = Parts(1 << 2);
+    pub(crate) const NEXTHOPS: Parts = Parts(1 << 3);
+    /// Routes of our tables.
+    pub(crate) const ROUTES: Parts = Parts(1 << 4);
+    /// Routes of the main table.
+    pub(crate) const HOST_ROUTES: Parts = Parts(1 << 5);
+    pub(crate) const RULES: Parts = Parts(1 << 6);
+    pub(crate) const FIREWALL: Parts = Parts(1 << 7);
+    pub(crate) const ALL: Parts = Parts((1 << 8) - 1);
+
+    pub(crate) fn and(self, other: Parts) -> Parts {
+        Parts(self.0 | other.0)
+    }
+
+    /// Whether any of the others is among these.
+    pub(crate) fn has(self, other: Parts) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// What the steps of a stage may change. Settings are read each time.
+    pub(super) fn of_stage(stage: Stage) -> Parts {
+        match stage {
+            Stage::ClearDevices | Stage::Devices | Stage::DeleteDevices => Parts::ALL,
+            Stage::Sysctls | Stage::ResetSysctls => Parts::NONE,
+            // With an address go neighbours, and routes that name it as their source.
+            Stage::Addresses | Stage::DeleteAddresses => {
+                Parts::LINKS.and(Parts::NEIGHBOURS).and(Parts::NEXTHOPS).and(Parts::ROUTES)
+            }
+            Stage::Neighbours | Stage::DeleteNeighbours => Parts::NEIGHBOURS,
+            Stage::Fdb | Stage::DeleteFdb => Parts::FDB,
+            Stage::Firewall | Stage::Accepts | Stage::DeleteAccepts | Stage::DeleteFirewall => {
+                Parts::FIREWALL
+            }
+            // IPv4 routes go silently with their nexthop, and members with their group's last one.
+            Stage::Nexthops | Stage::NexthopGroups | Stage::DeleteNexthopGroups | Stage::DeleteNexthops => {
+                Parts::NEXTHOPS.and(Parts::ROUTES)
+            }
+            Stage::Routes | Stage::DeleteRoutes => Parts::ROUTES,
+            Stage::Rules | Stage::DeleteRules => Parts::RULES,
+        }
+    }
+
+    /// What somebody else's change may have changed, given the indexes of our devices.
+    fn of_event(event: &Event, ours: &BTreeSet<u32>) -> Parts {
+        match event {
+            Event::Overrun => Parts::ALL,
+            Event::Link { index, name } if ours.contains(index) || Vtep::named(name).is_some() => Parts::ALL,
+            Event::Address { device } if ours.contains(device) => Parts::ALL,
+            // A device that goes down takes its routes along and says nothing of them.
+            Event::Link { .. } | Event::Address { .. } => Parts::LINKS.and(Parts::HOST_ROUTES),
+            Event::Neighbour { device } if ours.contains(device) => Parts::NEIGHBOURS,
+            Event::Fdb { device } if ours.contains(device) => Parts::FDB,
+            Event::Neighbour { .. } | Event::Fdb { .. } => Parts::NONE,
+            Event::Route { table: TABLE | INBOUND_TABLE, .. } => Parts::ROUTES,
+            Event::Route { .. } => Parts::HOST_ROUTES,
+            Event::Nexthop { id } if NEXTHOP_IDS.contains(id) => Parts::NEXTHOPS.and(Parts::ROUTES),
+            Event::Nexthop { .. } => Parts::HOST_ROUTES,
+            Event::Rule { .. } => Parts::RULES,
+        }
+    }
+}
+
+/// What must be read again, said by whoever hears of changes. Clones are one.
+#[derive(Clone, Debug)]
+pub(crate) struct Doubts(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    parts: AtomicU16,
+    ours: Mutex<BTreeSet<u32>>,
+}
+
+impl Default for Doubts {
+    fn default() -> Self {
+        Doubts(Arc::new(Shared { parts: AtomicU16::new(Parts::ALL.0), ours: Mutex::default() }))
+    }
+}
+
+impl Doubts {
+    pub(crate) fn add(&self, parts: Parts) {
+        self.0.parts.fetch_or(parts.0, Ordering::SeqCst);
+    }
+
+    /// Somebody else changed something.
+    pub(crate) fn hear(&self, event: &Event) {
+        self.add(Parts::of_event(event, &self.ours()));
+    }
+
+    /// What is in doubt. What comes into doubt from now on belongs to the next reading.
+    pub(super) fn take(&self) -> Parts {
+        Parts(self.0.parts.swap(0, Ordering::SeqCst))
+    }
+
+    pub(super) fn holds(&self, parts: Parts) -> bool {
+        Parts(self.0.parts.load(Ordering::SeqCst)).has(parts)
+    }
+
+    pub(super) fn set_ours(&self, ours: BTreeSet<u32>) {
+        *self.ours() = ours;
+    }
+
+    /// A panic elsewhere does not make a set of numbers wrong.
+    fn ours(&self) -> MutexGuard<'_, BTreeSet<u32>> {
+        self.0.ours.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_brings_what_hangs_on_it_into_doubt() {
+        let doubts = Doubts::default();
+        assert_eq!(doubts.take(), Parts::ALL, "nothing is known at first");
+        doubts.set_ours(BTreeSet::from([7]));
+        doubts.hear(&Event::Neighbour { device: 8 });
+        assert_eq!(doubts.take(), Parts::NONE);
+        doubts.hear(&Event::Neighbour { device: 7 });
+        doubts.hear(&Event::Fdb { device: 7 });
+        assert_eq!(doubts.take(), Parts::NEIGHBOURS.and(Parts::FDB));
+        doubts.hear(&Event::Link { index: 9, name: "eth0".to_owned() });
+        assert_eq!(doubts.take(), Parts::LINKS.and(Parts::HOST_ROUTES));
+        for event in [
+            Event::Link { index: 7, name: "renamed".to_owned() },
+            Event::Link { index: 99, name: "vx-local".to_owned() },
+            Event::Address { device: 7 },
+            Event::Overrun,
+        ] {
+            doubts.hear(&event);
+            assert_eq!(doubts.take(), Parts::ALL, "{event:?}");
+        }
+        assert_eq!(doubts.take(), Parts::NONE);
+    }
+}
