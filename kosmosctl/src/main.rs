@@ -50,5 +50,5 @@ fn main() -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "the last word of a command that failed")]
 fn report(error: &anyhow::Error) {
-    eprintln!("error: {error:#}");
+    eprintln!("error: {}", lifecycle::object::in_one_line(error));
 }

@@ -1,11 +1,12 @@
 //! `join`: a cluster becomes a member, with a credential that lets it speak of itself and of nothing else.
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use anyhow::Context;
 use api::{Cluster, ClusterNode, NodeConfig, condition};
 use clap::Args;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams},
@@ -16,9 +17,9 @@ use crate::{
     connect::{Connection, ControlArgs, MemberArgs, Role},
     credential,
     install::{self, ComponentArgs, WriteArgs},
-    manifest::{self, CLUSTER_KEY, CREDENTIAL, MEMBERS_NAMESPACE, NAMESPACE, Settings},
+    manifest::{self, CLUSTER_KEY, CREDENTIAL, MEMBERS_NAMESPACE, NAMESPACE, SETTINGS, Settings},
     membership,
-    object::{CLUSTER, Kind, said},
+    object::{CLUSTER, Kind, absent_as_none, said},
     options::ClusterOptions,
     preflight::{self, Findings, IDENTITY, PreflightArgs, Wanted, Way},
     print,
@@ -183,6 +184,10 @@ async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> any
     let installed = version::installed(member, Role::Member).await?;
     let above = version::installed(control, Role::Control).await?;
     let mut settings: Settings = install::settings(&args.components, installed.as_ref().or(above.as_ref()));
+    // What is left out of an apply is taken away: what was told before is told again.
+    settings.values = told(member).await.map_err(|error| {
+        anyhow::anyhow!("configmap/{SETTINGS} in the member cluster ({}): {}", member.server, said(&error))
+    })?;
     settings.values.insert(CLUSTER_KEY.to_owned(), args.name.clone());
     if let Some((host, port)) = &args.values.agent_api_server {
         settings.values.insert("apiServerHost".to_owned(), host.clone());
@@ -197,6 +202,13 @@ async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> any
         membership: membership::render(&args.name)?,
         member: manifest::render(Role::Member, &settings)?,
     })
+}
+
+/// What the member's components are told now.
+pub(crate) async fn told(member: &Connection) -> Result<BTreeMap<String, String>, kube::Error> {
+    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
+    let map = absent_as_none(maps.get(SETTINGS).await)?;
+    Ok(map.and_then(|map| map.data).unwrap_or_default())
 }
 
 fn way(control: &Connection, args: &WayArgs, same_cluster: bool) -> anyhow::Result<Way> {

@@ -154,6 +154,14 @@ pub fn said(error: &kube::Error) -> String {
     text.split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
+/// What a failed command comes to, in one line: as [`said`] where it is an API server's answer.
+pub fn in_one_line(error: &anyhow::Error) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(answer) => said(answer),
+        None => chain(error.as_ref()).replace('\n', " "),
+    }
+}
+
 /// An error and its causes, each said once.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();

@@ -45,7 +45,8 @@ pub struct UnjoinArgs {
     /// Where the member is.
     #[command(flatten)]
     pub member: MemberArgs,
-    /// Do not ask the member, nor wait for hosts that do not answer: remove the cluster from the mesh, and say what stays.
+    /// Go on where the member or a host does not answer (within --timeout), and say what stays there. Without a member's
+    /// context: do not ask it at all.
     #[arg(long)]
     pub force: bool,
     /// Write nothing: client says what would be written, server has the API server check it, too.

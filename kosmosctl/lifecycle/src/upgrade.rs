@@ -2,14 +2,12 @@
 
 use anyhow::bail;
 use clap::Args;
-use k8s_openapi::api::core::v1::ConfigMap;
-use kube::Api;
 
 use crate::{
     connect::{Connection, ControlArgs, MemberArgs, Role},
     install::{self, ComponentArgs, InstallArgs, WriteArgs},
-    manifest::{self, CLUSTER_KEY, NAMESPACE, SETTINGS, VERSION},
-    object::absent_as_none,
+    join,
+    manifest::{self, CLUSTER_KEY, VERSION},
     preflight::PreflightArgs,
     say::Say,
     steps::Steps,
@@ -107,10 +105,8 @@ pub async fn upgrade(
 async fn follow(member: &Connection, args: &UpgradeArgs, say: &mut Say) -> anyhow::Result<()> {
     let installed = version::installed(member, Role::Member).await?;
     let mut settings = install::settings(&args.components, installed.as_ref());
-    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
-    let map = absent_as_none(maps.get(SETTINGS).await)?;
     // What join has set is applied again: what is left out of an apply is taken away.
-    settings.values.extend(map.and_then(|map| map.data).unwrap_or_default());
+    settings.values = join::told(member).await?;
     let name = settings.values.get(CLUSTER_KEY).cloned().unwrap_or_default();
     let objects = manifest::render(Role::Member, &settings)?;
     let writer = Writer::new(member.client.clone(), args.dry_run);

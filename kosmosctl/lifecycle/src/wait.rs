@@ -24,7 +24,7 @@ const POLL: Duration = Duration::from_millis(500);
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct WaitArgs {
     /// Wait until it works.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true")]
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     pub wait: bool,
     /// For how long at most, each time that something is waited for: 90s, 5m.
     #[arg(long, default_value = "5m", value_parser = duration)]

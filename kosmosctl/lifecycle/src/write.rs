@@ -20,7 +20,7 @@ pub const CLUSTERLINK: &str = "clusterlink";
 /// Whether anything is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum DryRun {
-    /// It is.
+    /// Everything is written.
     #[default]
     None,
     /// Nothing is sent; what would be is said.

@@ -21,7 +21,6 @@ pub(super) async fn check(
     candidate: &Cluster,
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
-    version(control, findings).await?;
     let name = candidate.name_any();
     let settings: Api<ConfigMap> = Api::namespaced(member.client.clone(), NAMESPACE);
     let settings = absent_as_none(settings.get(SETTINGS).await)?;
@@ -48,7 +47,7 @@ pub(super) async fn check(
 }
 
 /// A member is of the control cluster's version, or of a neighbouring one.
-async fn version(control: &Connection, findings: &mut Findings) -> anyhow::Result<()> {
+pub(super) async fn version(control: &Connection, findings: &mut Findings) -> anyhow::Result<()> {
     let own = version::own();
     let Some(installed) = version::installed(control, Role::Control).await? else {
         let message = format!(

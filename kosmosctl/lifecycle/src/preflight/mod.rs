@@ -15,7 +15,11 @@ use api::{Cluster, ClusterNode};
 use clap::{Args, ValueEnum};
 use kube::{Api, api::ListParams};
 
-use crate::{connect::Connection, object::absent_as_none, say::Say};
+use crate::{
+    connect::Connection,
+    object::{absent_as_none, in_one_line},
+    say::Say,
+};
 
 pub(crate) use clusterlink::IDENTITY;
 pub use rights::{Wanted, wanted};
@@ -111,6 +115,17 @@ impl Findings {
         self.add(check, Level::Failure, message);
     }
 
+    /// A check that the API server does not let through has failed; one that nobody answers ends the command.
+    fn take(&mut self, check: Check, at: &Connection, done: anyhow::Result<()>) -> anyhow::Result<()> {
+        let Err(error) = done else { return Ok(()) };
+        let text = format!("the {} cluster ({}): {}", at.role, at.server, in_one_line(&error));
+        if !matches!(error.downcast_ref(), Some(kube::Error::Api(_))) {
+            anyhow::bail!(text);
+        }
+        self.fail(check, text);
+        Ok(())
+    }
+
     /// Failures of checks that are to be ignored become warnings.
     pub fn ignoring(mut self, ignored: &[Check]) -> Self {
         let ignored: BTreeSet<Check> = ignored.iter().copied().collect();
@@ -184,8 +199,10 @@ impl Mesh {
 pub async fn control(connection: &Connection, wanted: &[Wanted]) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
     server::check(connection, &mut findings).await?;
-    rights::check(connection, wanted, &mut findings).await?;
-    kosmos::check(connection, &mut findings).await?;
+    let done = rights::check(connection, wanted, &mut findings).await;
+    findings.take(Check::Permissions, connection, done)?;
+    let done = kosmos::check(connection, &mut findings).await;
+    findings.take(Check::Kosmos, connection, done)?;
     Ok(findings)
 }
 
@@ -198,17 +215,33 @@ pub async fn join(
     (of_control, of_member): (&[Wanted], &[Wanted]),
 ) -> anyhow::Result<Findings> {
     let mut findings = Findings::default();
-    server::check(control, &mut findings).await?;
-    server::check(member, &mut findings).await?;
-    rights::check(control, of_control, &mut findings).await?;
-    rights::check(member, of_member, &mut findings).await?;
-    clusterlink::check(control, member, candidate, &mut findings).await?;
-    kosmos::check(member, &mut findings).await?;
+    for (at, wanted) in [(control, of_control), (member, of_member)] {
+        server::check(at, &mut findings).await?;
+        let done = rights::check(at, wanted, &mut findings).await;
+        findings.take(Check::Permissions, at, done)?;
+    }
+    let done = clusterlink::version(control, &mut findings).await;
+    findings.take(Check::Version, control, done)?;
+    let done = clusterlink::check(control, member, candidate, &mut findings).await;
+    findings.take(Check::Identity, member, done)?;
+    let done = kosmos::check(member, &mut findings).await;
+    findings.take(Check::Kosmos, member, done)?;
     way.check(&mut findings);
+    let done = addresses(control, member, candidate, &mut findings).await;
+    findings.take(Check::Addresses, member, done)?;
+    Ok(findings)
+}
+
+async fn addresses(
+    control: &Connection,
+    member: &Connection,
+    candidate: &Cluster,
+    findings: &mut Findings,
+) -> anyhow::Result<()> {
     let mesh = Mesh::read(control).await?;
     let seen = observe::observe(member, candidate).await?;
-    mesh::check(&mesh, candidate, &seen, &mut findings);
-    hosts::check(member, candidate, &seen, &mut findings).await?;
-    hosts::capabilities(&mesh, candidate, &mut findings);
-    Ok(findings)
+    mesh::check(&mesh, candidate, &seen, findings);
+    hosts::check(member, candidate, &seen, findings).await?;
+    hosts::capabilities(&mesh, candidate, findings);
+    Ok(())
 }

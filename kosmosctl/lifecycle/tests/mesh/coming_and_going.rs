@@ -304,6 +304,7 @@ fn options_are_set_and_what_a_person_has_set_stays() {
         );
         let data = maps.get("clusterlink").await.unwrap().data.unwrap();
         assert_eq!((data["cluster"].as_str(), data["logLevel"].as_str()), ("east", "debug"));
+        assert_eq!((data["apiServerHost"].as_str(), data["apiServerPort"].as_str()), ("10.0.0.1", "6443"));
         world.clean().await;
     });
 }

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use k8s_openapi::api::core::v1::{Namespace, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node, ServiceAccount};
 use kube::{
     Api, Client, Config, ResourceExt,
     api::{ListParams, PostParams},
@@ -73,10 +73,10 @@ async fn ready(plane: &ControlPlane) -> Result<(), kube::Error> {
     for _ in 0..600 {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let all = namespaces.list(&ListParams::default()).await?.items.len();
-        let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::all(client.clone());
+        let maps: Api<ConfigMap> = Api::all(client.clone());
         let roots =
             maps.list(&ListParams::default().fields("metadata.name=kube-root-ca.crt")).await?.items.len();
-        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::all(client.clone());
+        let accounts: Api<ServiceAccount> = Api::all(client.clone());
         let defaults =
             accounts.list(&ListParams::default().fields("metadata.name=default")).await?.items.len();
         if all >= 4 && roots == all && defaults == all {
@@ -117,19 +117,28 @@ impl World {
     /// Everything of ours goes, however a test before has ended.
     pub(crate) async fn clean(&self) {
         let (control, member) = self.connect().await;
+        for at in [&control, &member] {
+            let configs = Api::<api::NodeConfig>::all(at.client.clone());
+            for config in
+                configs.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default()
+            {
+                let patch = kube::api::Patch::Merge(json!({"metadata": {"finalizers": null}}));
+                configs.patch(&config.name_any(), &Default::default(), &patch).await.unwrap();
+                let _ = configs.delete(&config.name_any(), &Default::default()).await;
+            }
+        }
         let clusters = Api::<api::Cluster>::all(control.client.clone()).list(&ListParams::default()).await;
         for cluster in clusters.map(|list| list.items).unwrap_or_default() {
-            let args = UnjoinArgs { force: true, wait: brief(), ..unjoin_args(&cluster.name_any()) };
+            let args = UnjoinArgs { force: true, ..unjoin_args(&cluster.name_any()) };
             unjoin::unjoin(&control, None, &args, &mut Heard::default().say()).await.unwrap();
         }
-        let args = UnjoinArgs { force: true, wait: brief(), ..unjoin_args("nobody") };
-        let named = Api::<k8s_openapi::api::core::v1::ConfigMap>::namespaced(
-            member.client.clone(),
-            "clusterlink-system",
-        );
-        let name = named.get("clusterlink").await.ok().and_then(|map| map.data?.get("cluster").cloned());
-        let args = UnjoinArgs { name: name.unwrap_or(args.name.clone()), ..args };
-        unjoin::unjoin(&control, Some(&member), &args, &mut Heard::default().say()).await.unwrap();
+        let told = Api::<ConfigMap>::namespaced(member.client.clone(), "clusterlink-system")
+            .get("clusterlink")
+            .await;
+        if let Some(name) = told.ok().and_then(|map| map.data?.get("cluster").cloned()) {
+            let heard = Heard::default();
+            unjoin::unjoin(&control, Some(&member), &unjoin_args(&name), &mut heard.say()).await.unwrap();
+        }
         uninstall::uninstall(
             &control,
             &UninstallArgs { wait: patient(), ..Default::default() },
