@@ -31,6 +31,8 @@ use token::{Token, document, token};
 
 /// How often is looked whether the file has changed, or a token is due.
 const LOOK: Duration = Duration::from_secs(5);
+/// After so long without a request one is made, to see whether the control cluster is there.
+const SILENCE: Duration = Duration::from_secs(30);
 /// After an attempt to renew or to keep a token that failed.
 const RETRY: Duration = Duration::from_secs(60);
 
@@ -118,6 +120,10 @@ impl Uplink {
             if self.leadership.term().is_some() && Instant::now() >= self.again {
                 self.renew().await;
                 self.store().await;
+            }
+            if self.switch.is_silent(SILENCE) {
+                // What comes of it stands in the switch.
+                let _ = is_accepted(&self.switch.client()).await;
             }
             self.report();
             // Early or late, the next round is the same.

@@ -4,6 +4,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
+    time::{Duration, Instant},
 };
 
 use http::{Request, Response, StatusCode};
@@ -39,6 +40,8 @@ pub(crate) struct Switch {
 struct State {
     client: Option<Client>,
     line: Line,
+    /// When the control cluster answered last, or did not.
+    heard: Option<Instant>,
     /// Answers to requests of an earlier client say nothing of this one.
     turn: u64,
 }
@@ -53,6 +56,12 @@ impl Switch {
         self.state().line.clone()
     }
 
+    /// Whether nothing was asked for so long that the line may be another by now.
+    pub(crate) fn is_silent(&self, limit: Duration) -> bool {
+        let state = self.state();
+        state.client.is_some() && state.heard.is_none_or(|heard| heard.elapsed() >= limit)
+    }
+
     /// Whether there is anything to ask with.
     pub(crate) fn is_usable(&self) -> bool {
         self.state().client.is_some()
@@ -61,7 +70,7 @@ impl Switch {
     /// From now on asks with another credential.
     pub(crate) fn turn_to(&self, client: Client) {
         let mut state = self.state();
-        (state.client, state.line) = (Some(client), Line::Untried);
+        (state.client, state.line, state.heard) = (Some(client), Line::Untried, None);
         state.turn += 1;
     }
 
@@ -81,7 +90,7 @@ impl Switch {
         if line == Line::Rejected && state.line != Line::Rejected {
             self.rejected.notify_one();
         }
-        state.line = line;
+        (state.line, state.heard) = (line, Some(Instant::now()));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -130,8 +139,6 @@ impl Service<Request<Body>> for Switch {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use k8s_openapi::api::core::v1::Namespace;
     use kube::Api;
 
