@@ -98,7 +98,8 @@ fn with_host_local_a_nodes_cidrs_are_kubernetes_own() {
     assert!(facts("auto", &observed(&with_calico_ipam)).per_node.is_empty());
 
     let network = manifest[0]["data"]["cni_network_config"].as_str().unwrap();
-    let host_local = network.replace(r#""type": "calico-ipam""#, r#""type": "host-local", "subnet": "usePodCidr""#);
+    let host_local =
+        network.replace(r#""type": "calico-ipam""#, r#""type": "host-local", "subnet": "usePodCidr""#);
     assert_ne!(network, host_local);
     manifest[0]["data"]["cni_network_config"] = json!(host_local);
     let installation = json!({"apiVersion": "operator.tigera.io/v1", "kind": "Installation",
@@ -133,14 +134,18 @@ fn canal_is_flannel() {
 fn a_disabled_pool_counts_until_the_last_node_gives_its_block_back() {
     let old = |disabled| pool("default-ipv4-ippool", json!({"cidr": "192.168.0.0/16", "disabled": disabled}));
     let new = pool("new-pool", json!({"cidr": "10.0.0.0/16"}));
-    let (held, moved) = (block("n1", "192.168.7.0/26", "confirmed"), block("n1", "10.0.3.64/26", "confirmed"));
+    let (held, moved) =
+        (block("n1", "192.168.7.0/26", "confirmed"), block("n1", "10.0.3.64/26", "confirmed"));
     let steps: [(Vec<Value>, &[&str]); 6] = [
         (vec![old(false), held.clone()], &["192.168.0.0/16"]),
         (vec![old(false), new.clone(), held.clone()], &["10.0.0.0/16", "192.168.0.0/16"]),
         (vec![old(true), new.clone(), held.clone(), moved.clone()], &["10.0.0.0/16", "192.168.0.0/16"]),
         // Deleted by kubectl, past Calico's own client, which gives blocks back first.
         (vec![new.clone(), held, moved.clone()], &["10.0.0.0/16", "192.168.7.0/26"]),
-        (vec![old(true), new.clone(), block("n1", "192.168.7.0/26", "pendingDeletion"), moved.clone()], &["10.0.0.0/16"]),
+        (
+            vec![old(true), new.clone(), block("n1", "192.168.7.0/26", "pendingDeletion"), moved.clone()],
+            &["10.0.0.0/16"],
+        ),
         (vec![new, moved], &["10.0.0.0/16"]),
     ];
     for (objects, expected) in steps {
@@ -148,7 +153,10 @@ fn a_disabled_pool_counts_until_the_last_node_gives_its_block_back() {
         assert_eq!(texts(&found.pod_cidrs), expected);
         assert_eq!(found.stale(), None);
         for cidr in found.per_node["n1"].iter() {
-            assert!(found.pod_cidrs.iter().any(|pods| pods.contains(cidr.ip())), "{cidr} is not the cluster's");
+            assert!(
+                found.pod_cidrs.iter().any(|pods| pods.contains(cidr.ip())),
+                "{cidr} is not the cluster's"
+            );
         }
     }
 }
@@ -158,7 +166,10 @@ fn a_disabled_pool_counts_until_the_last_node_gives_its_block_back() {
 fn a_pool_disabled_from_the_start_never_counts() {
     let objects = [
         pool("default-ipv4-ippool", json!({"cidr": "10.0.0.0/16"})),
-        pool("no-nat-to-the-office", json!({"cidr": "172.20.0.0/16", "disabled": true, "natOutgoing": false})),
+        pool(
+            "no-nat-to-the-office",
+            json!({"cidr": "172.20.0.0/16", "disabled": true, "natOutgoing": false}),
+        ),
         pool("clusterlink-west-pod", json!({"cidr": "10.9.0.0/16", "disabled": true})),
         block("n1", "10.0.0.0/26", "confirmed"),
     ];
@@ -319,10 +330,8 @@ fn the_nodes_of_a_kind_cluster_are_read() {
     let objects = upstream.objects(Project::Cilium, "test/controlplane/node/ciliumnodes/v1.26/state4.yaml");
     let found = facts("auto", &observed(&objects));
     assert_eq!(found.adapter, "node (auto: no other CNI found)");
-    let expected: &[(_, &[&str])] = &[
-        ("cilium-nodes-control-plane", &["10.244.0.0/24"]),
-        ("cilium-nodes-worker", &["10.244.1.0/24"]),
-    ];
+    let expected: &[(_, &[&str])] =
+        &[("cilium-nodes-control-plane", &["10.244.0.0/24"]), ("cilium-nodes-worker", &["10.244.1.0/24"])];
     assert_eq!(per_node(&found), nodes(expected));
 }
 
@@ -339,7 +348,8 @@ fn flannels_own_manifest_is_read() {
     assert_eq!(texts(&found.pod_cidrs), ["10.244.0.0/16"]);
     assert_eq!(per_node(&found), nodes(&[("n1", &["10.244.0.0/24", "fd00:10:244::/64"])]));
     assert_eq!(found.problems, []);
-    let mut net_conf: Value = serde_json::from_str(objects[0]["data"]["net-conf.json"].as_str().unwrap()).unwrap();
+    let mut net_conf: Value =
+        serde_json::from_str(objects[0]["data"]["net-conf.json"].as_str().unwrap()).unwrap();
     net_conf["EnableIPv6"] = json!(true);
     net_conf["IPv6Network"] = json!("fd00:10:244::/56");
     objects[0]["data"]["net-conf.json"] = json!(net_conf.to_string());
@@ -354,8 +364,14 @@ fn no_block_and_no_cilium_node_at_all_is_not_known() {
     let mut cilium = documents("cilium-v1.14-cluster-pool.yaml");
     cilium.retain(|object| object["kind"] != "CiliumNode");
     for (objects, message) in [
-        (calico, "calico: no BlockAffinity in the member cluster; Calico makes a node's first one with its first pod; let this controller read them"),
-        (cilium, "cilium: no CiliumNode in the member cluster; Cilium's agents make one for each node; let this controller read them"),
+        (
+            calico,
+            "calico: no BlockAffinity in the member cluster; Calico makes a node's first one with its first pod; let this controller read them",
+        ),
+        (
+            cilium,
+            "cilium: no CiliumNode in the member cluster; Cilium's agents make one for each node; let this controller read them",
+        ),
     ] {
         let found = facts("auto", &observed(&objects));
         assert_eq!(texts(&found.problems), [message]);

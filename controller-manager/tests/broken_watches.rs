@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod member;
 mod support;
 
 use std::{
@@ -18,7 +19,8 @@ use futures::{FutureExt, StreamExt};
 use http::{Request, Response, StatusCode};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
-use serde_json::json;
+use member::{History, ends_as_a_fresh_start_would};
+use serde_json::{Value, json};
 use support::*;
 use tokio::sync::watch;
 use tower::ServiceExt;
@@ -138,4 +140,60 @@ async fn a_list_that_fails_removes_nothing() {
     }
     eventually("no node", nodes, Vec::is_empty).await;
     eventually("no mirror", mirrors, Vec::is_empty).await;
+}
+
+/// The schemas of third parties do not matter to this API server.
+fn open_crd(group: &str, version: &str, kind: &str, plural: &str) -> Value {
+    let schema = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("{plural}.{group}")},
+        "spec": {"group": group, "scope": "Cluster",
+            "names": {"kind": kind, "plural": plural, "singular": kind.to_lowercase(), "listKind": format!("{kind}List")},
+            "versions": [{"name": version, "served": true, "storage": true, "schema": {"openAPIV3Schema": schema}}]}})
+}
+
+/// Random histories between expired watches, lists that fail for a while, and controller-managers that are killed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_history_ends_as_a_fresh_start_would() {
+    let (member, control) = (cluster("east").await, cluster("control").await);
+    let crds = [
+        open_crd("crd.projectcalico.org", "v1", "IPPool", "ippools"),
+        open_crd("crd.projectcalico.org", "v1", "BlockAffinity", "blockaffinities"),
+        open_crd("cilium.io", "v2", "CiliumNode", "ciliumnodes"),
+    ];
+    member::install(&member.client, &crds).await;
+    join(&control.client, "east", json!({})).await;
+    let faults = Faults::default();
+    let (through, to_control) = (faults.client(&member.server), faults.client(&control.server));
+    for seed in 1..=6 {
+        let mut history = History::new(seed);
+        let mut running = Running::start("east", &through, &to_control);
+        let mut failing = None;
+        for _ in 0..20 {
+            history.change(&member.client).await;
+            match history.draw(6) {
+                0 => faults.expire(),
+                1 => {
+                    let resources =
+                        ["nodes", "ippools", "blockaffinities", "configmaps", "ciliumnodes", "clusternodes"];
+                    let resource = resources[history.draw(resources.len())];
+                    if let Some(before) = failing.replace(resource) {
+                        faults.fail(before, false);
+                    }
+                    faults.fail(resource, true);
+                    faults.expire();
+                }
+                2 => {
+                    running.kill().await;
+                    running = Running::start("east", &through, &to_control);
+                }
+                _ => {}
+            }
+        }
+        if let Some(resource) = failing {
+            faults.fail(resource, false);
+        }
+        history.end(&member.client).await;
+        ends_as_a_fresh_start_would(&member.client, &control.client, seed).await;
+    }
 }

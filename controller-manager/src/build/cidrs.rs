@@ -54,9 +54,8 @@ fn no_options(index: &Index) -> State {
     }
 }
 
-/// By ServiceCIDR objects, else by the API server's refusal, else by its command line. An API server that has ServiceCIDRs
-/// names no range in its refusals, and its command line but the first: where they cannot be read, the others may fall
-/// short.
+/// By ServiceCIDR objects, else by the API server's refusal, else by its command line. Of several ranges a refusal names
+/// any one, and the command line the first: where ServiceCIDRs are served and cannot be read, both may fall short.
 fn services(index: &Index) -> ServiceFacts {
     let observed = &index.observed;
     let read = SERVICE_CIDRS.iter().find(|watch| observed.any(watch) || observed.failed(watch).is_some());

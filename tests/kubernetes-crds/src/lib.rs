@@ -136,9 +136,9 @@ impl Upstream {
     pub fn crds(&self, project: Project, path: &str, names: &[&str]) -> Vec<Value> {
         let objects = self.objects(project, path);
         let named = |name: &&str| {
-            let crd = objects
-                .iter()
-                .find(|object| object["kind"] == "CustomResourceDefinition" && object["metadata"]["name"] == **name);
+            let crd = objects.iter().find(|object| {
+                object["kind"] == "CustomResourceDefinition" && object["metadata"]["name"] == **name
+            });
             crd.cloned().unwrap_or_else(|| panic!("{project:?} {path}: no CRD {name}"))
         };
         names.iter().map(named).collect()

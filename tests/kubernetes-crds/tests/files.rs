@@ -7,7 +7,9 @@ use upstream::{Project, Upstream};
 #[test]
 fn the_versions_are_those_that_are_named() {
     let Some(upstream) = Upstream::find_or_skip() else { return };
-    assert!(upstream.text(Project::Calico, "manifests/calico.yaml").contains("docker.io/calico/node:v3.28.5"));
+    assert!(
+        upstream.text(Project::Calico, "manifests/calico.yaml").contains("docker.io/calico/node:v3.28.5")
+    );
     assert_eq!(upstream.text(Project::Cilium, "VERSION").trim(), "1.20.2");
     assert!(upstream.text(Project::Flannel, "Documentation/kube-flannel.yml").contains("flannel:v0.28.10"));
 }
