@@ -132,6 +132,8 @@ impl Files<'_> {
             ("node", &node.name),
             ("cluster", &cluster.name),
             ("kubeconfig", &self.kubeconfig(&format!("{}.agent-{}", cluster.name, node.name))),
+            // Nodes share the host's file system: each agent keeps its last good NodeConfig in a directory of its own.
+            ("state-directory", &self.state.agent_directory(&node.place).display().to_string()),
         ]);
         self.spec(AGENT, format!("agent-{}", node.place), &node.place, arguments)
     }

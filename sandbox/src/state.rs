@@ -188,6 +188,11 @@ impl StateDir {
         self.path.join(format!("{identity}.kubeconfig"))
     }
 
+    /// Where the agent of a node keeps what a reboot must not take from it.
+    pub fn agent_directory(&self, place: &str) -> PathBuf {
+        self.path.join("agents").join(place)
+    }
+
     /// Takes the name: an empty directory with its lock. What a dead sandbox of the name left is removed.
     pub fn claim(&self) -> Result<Claim, StateError> {
         private_directory(&self.path)?;

@@ -221,10 +221,6 @@ impl Inside<'_> {
         if !self.options.without_components {
             Progress::step("ClusterLink, from its manifests");
             clusters.install(&parts, runtime)?;
-            if std::env::var_os("INTERIM").is_some() {
-                let components = components(&self.layout, &binaries, self.state)?;
-                self.start_all(processes, namespaces, components)?;
-            }
         }
         Ok(Running::Kubernetes(clusters))
     }

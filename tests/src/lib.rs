@@ -1,5 +1,7 @@
 //! End-to-end scenarios over the sandbox: what they share.
 
+use std::ffi::OsString;
+use std::io::{self, Write};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -69,23 +71,39 @@ pub fn sh(sandbox: &Sandbox, place: &str, script: &str) -> String {
 
 /// What `kubectl` printed against a cluster; it must succeed. `None` where there is no kubectl.
 pub fn kubectl(sandbox: &Sandbox, cluster: &str, arguments: &[&str], input: &str) -> Option<Output> {
-    use std::io::Write;
     let program = std::env::var_os("KUBECTL").unwrap_or_else(|| "kubectl".into());
+    match kubectl_by(program, sandbox, cluster, arguments, input) {
+        Ok(output) => Some(output),
+        Err(error) => {
+            skip(&format!("no kubectl: {error}"));
+            None
+        }
+    }
+}
+
+fn kubectl_by(
+    program: OsString,
+    sandbox: &Sandbox,
+    cluster: &str,
+    arguments: &[&str],
+    input: &str,
+) -> io::Result<Output> {
     let home = sandbox.state().path().join("kubectl-home");
     let mut command = Command::new(program);
     command.env("KUBECONFIG", sandbox.kubeconfig(cluster)).env("HOME", home).args(arguments);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        Err(error) => {
-            skip(&format!("no kubectl: {error}"));
-            return None;
-        }
-    };
+    let mut child = command.spawn()?;
     let mut stdin = child.stdin.take().expect("its standard input is a pipe");
     stdin.write_all(input.as_bytes()).expect("kubectl reads its standard input");
     drop(stdin);
-    Some(child.wait_with_output().expect("kubectl ends"))
+    child.wait_with_output()
+}
+
+/// What the `kubectl` of real control planes printed: it is built with them.
+pub fn real_kubectl(sandbox: &Sandbox, cluster: &str, arguments: &[&str], input: &str) -> Output {
+    let program = kubernetes::Binaries::find().unwrap_or_else(|missing| panic!("{missing}")).path("kubectl");
+    kubectl_by(program.into(), sandbox, cluster, arguments, input)
+        .unwrap_or_else(|error| panic!("kubectl: {error}"))
 }
 
 /// Standard output of a command that must have succeeded.

@@ -9,7 +9,7 @@ use super::{
     ClusterLayout, Layout, NodeLayout, OUTSIDE, PodLayout, ROOT, ServiceLayout, default_pod_cidr,
     default_service_cidr, host, outside_network, overlap, subnet, underlay_address, underlay_network,
 };
-use crate::scenario::{CONTROL, ClusterScenario, Scenario, ScenarioError};
+use crate::scenario::{CONTROL, ClusterScenario, ControlPlane, Scenario, ScenarioError};
 
 /// Prefix length of a node's pod CIDR: as kube-controller-manager cuts them by default.
 const NODE_PREFIX_V4: u8 = 24;
@@ -88,6 +88,7 @@ impl ClusterPlan<'_> {
         check_range(self.field("nodes"), self.cluster.nodes, 1, MAX_NODES)?;
         let families = self.families("families", self.cluster.families.as_ref())?;
         let underlay = self.families("underlay", self.cluster.underlay.as_ref())?;
+        self.check_for_kubernetes(&families, &underlay)?;
         let mtu = self.cluster.mtu.unwrap_or(self.scenario.mtu);
         check_range(self.field("mtu"), mtu, 1280, 65_000)?;
         let (pod_cidrs, service_cidrs) = self.cidrs(&families)?;
@@ -107,6 +108,25 @@ impl ClusterPlan<'_> {
             nodes,
             services,
         })
+    }
+
+    /// API servers are reached over IPv4, and flannel carries a family over an underlay of that family.
+    fn check_for_kubernetes(&self, families: &[Family], underlay: &[Family]) -> Result<(), ScenarioError> {
+        if self.scenario.control_plane == ControlPlane::Embedded {
+            return Ok(());
+        }
+        let list =
+            |families: &[Family]| families.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        if !families.contains(&Family::V4) {
+            let problem =
+                "with a real control plane a cluster has IPv4: add ipv4, or choose the embedded one";
+            return Err(ScenarioError::new(self.field("families"), list(families), problem));
+        }
+        if families.iter().any(|family| !underlay.contains(family)) {
+            let problem = "flannel needs an underlay of every family of the pods: add it, or choose the embedded control plane";
+            return Err(ScenarioError::new(self.field("underlay"), list(underlay), problem));
+        }
+        Ok(())
     }
 
     fn check_name(&self) -> Result<(), ScenarioError> {

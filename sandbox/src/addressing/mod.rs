@@ -373,6 +373,20 @@ mod tests {
                 },
                 &["fd01::/48", "no IPv6"],
             ),
+            (
+                |s| {
+                    s.control_plane = ControlPlane::Kubernetes;
+                    s.families = vec![Family::V6];
+                },
+                &["clusters[a].families", "add ipv4"],
+            ),
+            (
+                |s| {
+                    s.control_plane = ControlPlane::Kubernetes;
+                    s.clusters[1].underlay = Some(vec![Family::V4]);
+                },
+                &["clusters[b].underlay", "flannel"],
+            ),
         ];
         for (change, words) in cases {
             let mut scenario = Scenario::default();

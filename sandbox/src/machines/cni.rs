@@ -42,6 +42,13 @@ pub(super) fn flannel_directory(programs: &::kubernetes::Binaries) -> PathBuf {
     own.with_file_name(format!("flannel-{FLANNEL}"))
 }
 
+/// The first plugin that is needed and is not there.
+pub(super) fn missing_plugin() -> Option<&'static str> {
+    let directories = plugin_directories();
+    let there = |plugin: &str| directories.iter().any(|directory| directory.join(plugin).is_file());
+    ["bridge", "host-local", "loopback", "ptp"].into_iter().find(|plugin| !there(plugin))
+}
+
 /// Where plugins are looked for.
 pub(super) fn plugin_directories() -> Vec<PathBuf> {
     DIRECTORIES.map(PathBuf::from).to_vec()

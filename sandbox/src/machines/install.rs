@@ -88,22 +88,3 @@ fn base64(bytes: &[u8]) -> String {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
-
-/// TEMPORARY.
-pub(super) fn interim(parts: &super::Parts<'_>, planes: &Planes) -> Result<(), MachineError> {
-    let write = |plane: &Plane, name: String| {
-        let path = plane.control_plane.kubeconfig_for(&name, &["system:masters"])?;
-        let text = std::fs::read_to_string(&path).map_err(MachineError::file(&path))?;
-        parts.state.write(&format!("{name}.kubeconfig"), &text)?;
-        Ok::<_, MachineError>(())
-    };
-    write(planes.control(), "control.network-manager".to_owned())?;
-    for cluster in &parts.layout.clusters {
-        write(planes.control(), format!("control.controller-manager-{}", cluster.name))?;
-        write(planes.of(&cluster.name), format!("{}.controller-manager", cluster.name))?;
-        for node in &cluster.nodes {
-            write(planes.of(&cluster.name), format!("{}.agent-{}", cluster.name, node.name))?;
-        }
-    }
-    Ok(())
-}

@@ -39,6 +39,33 @@ use kubelet::Kubelet;
 use machine::Machines;
 use planes::Planes;
 
+/// What this machine lacks for real clusters; nothing when they can be had.
+pub fn missing() -> Option<String> {
+    let programs = match ::kubernetes::Binaries::find() {
+        Ok(programs) => programs,
+        Err(missing) => return Some(missing.to_string()),
+    };
+    let optional = ["kube-proxy", "kube-scheduler"].map(|program| programs.optional(program).err());
+    if let Some(missing) = optional.into_iter().flatten().next() {
+        return Some(missing.to_string());
+    }
+    let flanneld = cni::flannel_directory(&programs).join("flanneld");
+    if !flanneld.is_file() {
+        return Some(format!(
+            "flanneld is not built: make kubernetes (it was looked for at {})",
+            flanneld.display()
+        ));
+    }
+    if let Some(plugin) = cni::missing_plugin() {
+        return Some(format!("CNI plugin {plugin} is not installed: install containernetworking-plugins"));
+    }
+    if !nix::unistd::geteuid().is_root() {
+        return Some("real nodes need root: their pods run as several users".to_owned());
+    }
+    let filter = std::path::Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables");
+    (!filter.exists()).then(|| "flannel needs bridge netfilter: modprobe br_netfilter".to_owned())
+}
+
 /// What the clusters are made of.
 pub struct Parts<'a> {
     /// Every address.
@@ -82,9 +109,6 @@ impl Clusters {
 
     /// Installs ClusterLink from its manifests, and joins every member.
     pub fn install(&self, parts: &Parts<'_>, runtime: &Runtime) -> Result<(), MachineError> {
-        if std::env::var_os("INTERIM").is_some() {
-            return install::interim(parts, &self.planes);
-        }
         runtime.block_on(install::install(parts.layout, &self.planes))
     }
 

@@ -1,0 +1,202 @@
+//! Real Kubernetes: own API servers with RBAC, kube-proxy and flannel on every node, and ClusterLink from its manifests, each
+//! component a process with the rights that its pod has and no others.
+//!
+//! One sandbox at a time: each of its control planes takes half a gigabyte.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::net::IpAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use e2e::{eventually, joined, printed, real_kubectl, scenario, sh, skip};
+use netperf::reach::{ReachOptions, ReachReport};
+use netperf::target::{Protocol, Target};
+use sandbox::Sandbox;
+use sandbox::matrix::{MatrixOptions, Scope};
+use sandbox::scenario::{ControlPlane, Firewall, Proxy, Scenario};
+use serde_json::{Value, json};
+
+const CLUSTERS: [&str; 2] = ["a:gateway:3:2", "b:p2p:2"];
+
+/// A joined sandbox with real control planes, and nobody else's beside it.
+fn real(name: &str, mut scenario: Scenario) -> Option<(Sandbox, MutexGuard<'static, ()>)> {
+    static ONE: Mutex<()> = Mutex::new(());
+    if let Some(missing) = sandbox::machines::missing() {
+        skip(&missing);
+        return None;
+    }
+    let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    scenario.control_plane = ControlPlane::Kubernetes;
+    Some((joined(name, &scenario)?, guard))
+}
+
+fn everything_is_reached(sandbox: &Sandbox, scope: Scope) {
+    let matrix = sandbox.matrix(&MatrixOptions { scope, flows: 2, ..MatrixOptions::default() }).unwrap();
+    assert!(matrix.all_ok(), "{}\n{:?}", matrix.failures(), matrix.missing);
+    assert!(matrix.skipped.is_empty(), "{:?}", matrix.skipped);
+}
+
+const EVERYTHING: Scope = Scope { remote: true, own: true };
+const REMOTE: Scope = Scope { remote: true, own: false };
+
+#[test]
+fn iptables_proxy_with_the_cluster_cidr() {
+    let Some((sandbox, _guard)) = real("k-ipt", scenario(Firewall::Iptables, &CLUSTERS)) else { return };
+    everything_is_reached(&sandbox, EVERYTHING);
+    every_pod_becomes_ready(&sandbox);
+    agents_have_two_capabilities(&sandbox);
+    node_ports_answer_from_another_cluster(&sandbox);
+    an_agent_that_is_replaced_interrupts_nothing(&sandbox);
+}
+
+#[test]
+fn iptables_proxy_without_the_cluster_cidr() {
+    let scenario = Scenario {
+        proxy_cluster_cidr: false,
+        ..scenario(Firewall::Iptables, &["a:gateway:2:1", "b:gateway:2:2"])
+    };
+    let Some((sandbox, _guard)) = real("k-ipt-no", scenario) else { return };
+    everything_is_reached(&sandbox, EVERYTHING);
+}
+
+#[test]
+fn nftables_proxy_with_the_cluster_cidr() {
+    let scenario = Scenario { proxy: Proxy::Nftables, ..scenario(Firewall::Iptables, &CLUSTERS) };
+    let Some((sandbox, _guard)) = real("k-nft", scenario) else { return };
+    everything_is_reached(&sandbox, EVERYTHING);
+    node_ports_answer_from_another_cluster(&sandbox);
+}
+
+/// flannel's nftables rules masquerade nothing that enters, and neither does this kube-proxy: what enters for a service is
+/// ours alone. (Within a cluster a host then cannot ask a service behind another node under strict reverse paths, with us or
+/// without us.)
+#[test]
+fn nftables_proxy_without_the_cluster_cidr_beside_nftables_flannel() {
+    let mut scenario = scenario(Firewall::Nft, &["a:gateway:3:2", "b:gateway:3:2"]);
+    scenario.proxy = Proxy::Nftables;
+    scenario.proxy_cluster_cidr = false;
+    let Some((sandbox, _guard)) = real("k-nft-no", scenario) else { return };
+    everything_is_reached(&sandbox, REMOTE);
+}
+
+fn get(sandbox: &Sandbox, cluster: &str, arguments: &[&str]) -> Value {
+    let output = real_kubectl(sandbox, cluster, &[arguments, &["-o", "json"]].concat(), "");
+    serde_json::from_str(&printed(&format!("kubectl {arguments:?}"), &output)).unwrap()
+}
+
+fn every_pod_becomes_ready(sandbox: &Sandbox) {
+    for cluster in ["control", "a", "b"] {
+        eventually(|| {
+            let pods = get(sandbox, cluster, &["get", "pods", "-n", "clusterlink-system"]);
+            let pods = pods["items"].as_array().cloned().unwrap_or_default();
+            let unready: Vec<&Value> =
+                pods.iter().filter(|pod| !is_ready(pod)).map(|pod| &pod["metadata"]["name"]).collect();
+            if pods.is_empty() || !unready.is_empty() {
+                return Err(format!("cluster {cluster}: of {} pods are not ready: {unready:?}", pods.len()));
+            }
+            Ok(())
+        });
+    }
+}
+
+fn is_ready(pod: &Value) -> bool {
+    let conditions = pod["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
+    conditions.iter().any(|condition| condition["type"] == "Ready" && condition["status"] == "True")
+}
+
+/// `CAP_NET_ADMIN` (12) and `CAP_NET_RAW` (13), and no way to more.
+fn agents_have_two_capabilities(sandbox: &Sandbox) {
+    let processes = sandbox.status().unwrap().processes;
+    let agents: Vec<u32> = processes
+        .iter()
+        .filter(|process| process.name.contains("clusterlink-agent"))
+        .filter_map(|agent| agent.pid)
+        .collect();
+    assert_eq!(agents.len(), 5);
+    for pid in agents {
+        let status =
+            sh(sandbox, "root", &format!("mount -t proc proc /proc && cat /proc/{pid}/status; umount /proc"));
+        let of = |key: &str| {
+            status.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().trim().to_owned()
+        };
+        assert_eq!(
+            (of("CapEff:").as_str(), of("CapBnd:").as_str()),
+            ("0000000000003000", "0000000000003000"),
+            "{status}"
+        );
+        assert_eq!(of("NoNewPrivs:"), "1");
+    }
+}
+
+/// A node port of cluster b, asked at the nodes' overlay addresses by a pod that sits behind a's gateways.
+fn node_ports_answer_from_another_cluster(sandbox: &Sandbox) {
+    for (name, policy, port) in [("local", "Local", 30_080), ("cluster", "Cluster", 30_081)] {
+        let service = json!({
+            "apiVersion": "v1", "kind": "Service",
+            "metadata": {"name": name, "namespace": "default"},
+            "spec": {
+                "type": "NodePort", "externalTrafficPolicy": policy, "ipFamilyPolicy": "PreferDualStack",
+                "selector": {"service/first": "true"},
+                "ports": [{"port": 80, "targetPort": netperf::PORT, "nodePort": port}],
+            },
+        });
+        let applied = real_kubectl(sandbox, "b", &["apply", "-f", "-"], &service.to_string());
+        printed("kubectl apply", &applied);
+    }
+    let overlays = sandbox.overlays().unwrap();
+    let own: Vec<IpAddr> = sandbox.layout().clusters[0].nodes[2].pods[0].addresses.clone();
+    let at = |node: &str, port: u16, seen_as: &[IpAddr]| -> Vec<Target> {
+        let target = |&address: &IpAddr| {
+            let seen = seen_as.iter().copied().filter(move |seen| seen.is_ipv4() == address.is_ipv4());
+            Target::new("b1-pod1", address).port(port).seen_as(seen).only([Protocol::Tcp])
+        };
+        overlays[node].iter().map(target).collect()
+    };
+    // Where the backend is, whoever asks is seen as itself; anywhere else nobody answers.
+    let (local, cluster) = (at("b1", 30_080, &own), [at("b1", 30_081, &[]), at("b2", 30_081, &[])].concat());
+    assert_eq!((local.len(), cluster.len()), (2, 4));
+    eventually(|| {
+        let report = asked(sandbox, "a3-pod1", [local.clone(), cluster.clone()].concat());
+        if report.all_ok() { Ok(()) } else { Err(report.to_string()) }
+    });
+    let elsewhere = asked(sandbox, "a3-pod1", at("b2", 30_080, &[]));
+    assert_eq!(elsewhere.failed().count(), elsewhere.cells.len(), "{elsewhere}");
+}
+
+fn asked(sandbox: &Sandbox, from: &str, targets: Vec<Target>) -> ReachReport {
+    sandbox.netperf(from, &ReachOptions::new(targets).to_args()).unwrap()
+}
+
+/// Its successor is another pod, and all that it finds in the kernel is right already.
+fn an_agent_that_is_replaced_interrupts_nothing(sandbox: &Sandbox) {
+    let agents = || {
+        let pods = get(
+            sandbox,
+            "b",
+            &["get", "pods", "-n", "clusterlink-system", "-l", "app.kubernetes.io/name=clusterlink-agent"],
+        );
+        let pods = pods["items"].as_array().cloned().unwrap_or_default();
+        pods.iter()
+            .map(|pod| (pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(), is_ready(pod)))
+            .collect::<Vec<_>>()
+    };
+    let before = agents();
+    let routes = sh(sandbox, "b1", "ip route show table 200");
+    let deleted = real_kubectl(
+        sandbox,
+        "b",
+        &["delete", "pod", "-n", "clusterlink-system", &before[0].0, &before[1].0],
+        "",
+    );
+    printed("kubectl delete pod", &deleted);
+    assert_eq!(
+        sh(sandbox, "b1", "ip route show table 200"),
+        routes,
+        "an agent that ends leaves the data plane"
+    );
+    eventually(|| {
+        let now = agents();
+        let new = now.iter().all(|(name, ready)| *ready && !before.iter().any(|(old, _)| old == name));
+        if now.len() == 2 && new { Ok(()) } else { Err(format!("no successors are ready: {now:?}")) }
+    });
+    everything_is_reached(sandbox, REMOTE);
+}
