@@ -143,7 +143,8 @@ fn up(args: UpArgs) -> Result<ExitCode> {
         detached: !args.foreground,
         ..UpOptions::named(args.name.name)
     };
-    let sandbox = Sandbox::up(&scenario, &options, |step| eprintln!("{step}"))?;
+    let up = Sandbox::up(&scenario, &options, |step| eprintln!("{step}"));
+    let sandbox = up.inspect_err(|_| forget_if_silent(&options.name))?;
     if !args.without_components && !args.no_wait {
         eprintln!("waiting for every NodeConfig to be applied");
         sandbox.wait_applied(APPLIED_TIMEOUT)?;
@@ -155,6 +156,16 @@ fn up(args: UpArgs) -> Result<ExitCode> {
         sandbox.down()?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a supervisor that ended without a word leaves is not worth reading, nor keeping.
+fn forget_if_silent(name: &str) {
+    let Ok(state) = StateDir::of(name) else { return };
+    let is_silent = state.log("supervisor").metadata().is_ok_and(|log| log.len() == 0);
+    if is_silent && state.is_up().is_ok_and(|up| !up) {
+        // What it cannot remove, the next `up` of the name does.
+        let _ = client::down(name);
+    }
 }
 
 fn matrix(args: &MatrixArgs) -> Result<ExitCode> {
@@ -218,4 +229,21 @@ fn down(args: &NameArgs) -> Result<ExitCode> {
         eprintln!("sandbox {:?} was not up", args.name);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_log_with_words_in_it_is_kept() {
+        let name = format!("silent-{}", std::process::id());
+        let state = StateDir::of(&name).unwrap();
+        for (words, kept) in [("cannot create a namespace\n", true), ("", false)] {
+            drop(state.claim().unwrap());
+            std::fs::write(state.log("supervisor"), words).unwrap();
+            forget_if_silent(&name);
+            assert_eq!(state.path().exists(), kept, "{words:?}");
+        }
+    }
 }
