@@ -184,6 +184,38 @@ async fn an_object_that_does_not_fit_its_type_costs_nobody_anything() {
     let _running = control.manage();
     control.routed("a-n1", &[]).await;
     assert_eq!(control.names::<NodeConfig>().await, ["a-n1", "b-n1"]);
+    // Both the Cluster and its node say why.
+    for _ in 0..3000 {
+        let conditions = clusters.get("b").await.unwrap().data["status"]["conditions"].clone();
+        let planned = conditions.as_array().unwrap().iter().find(|c| c["type"] == "Planned").unwrap().clone();
+        if planned["reason"] == "Unreadable" {
+            assert!(planned["message"].as_str().unwrap().contains("quantum"), "{planned}");
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the Cluster is not told that it cannot be read");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_panics_is_tried_again() {
+    use tower::Service;
+    let control = Control::new().await;
+    control.two_clusters().await;
+    let server = control.server.service_as(embedded_api::User::in_process());
+    let panics = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+        let (mut server, panics) = (server.clone(), std::sync::Arc::clone(&panics));
+        async move {
+            let writes = request.method() == http::Method::PATCH && request.uri().path().ends_with("/a-n1");
+            let now = writes && panics.swap(false, std::sync::atomic::Ordering::SeqCst);
+            assert!(!now, "a fault in the midst of a write");
+            server.call(request).await
+        }
+    });
+    let client = kube::Client::new(service, "default");
+    let _running = control.manage_as(network_manager::Config::alone(client));
+    control.routed("a-n1", &["10.2.1.0/24", "10.92.0.0/16"]).await;
 }
 
 /// A ClusterNode is there before its agent has found an address: that is how a node joins, and nobody's trouble.

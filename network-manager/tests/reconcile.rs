@@ -226,3 +226,33 @@ fn what_was_told_of_an_unreadable_object_is_not_told_again() {
     index.take(News::Put(Object::Unreadable(resource, name, Box::new(again))));
     assert!(writes(&index).iter().all(|write| write.target.name != "b-n1"));
 }
+
+#[test]
+fn what_another_version_adds_makes_nothing_unreadable() {
+    let parse = |resource: Resource, parts: Value| {
+        let mut object = typed(resource.as_str(), parts);
+        object["metadata"] = json!({"name": "a-n1", "labels": {"kosmos.io/cluster": "a"}});
+        Object::parse(resource, serde_json::from_value(object).unwrap())
+    };
+    let options = json!({"clusterLinkOptions": {"networkType": "p2p", "fromTomorrow": true}, "alsoNew": 1});
+    let says = json!({"observedGeneration": "in another shape", "conditions": 7});
+    for (resource, parts) in [
+        (Resource::Cluster, json!({"spec": options, "status": {"fromTomorrow": {}}})),
+        (Resource::ClusterNode, json!({"spec": {"nodeName": "n1", "fromTomorrow": []}})),
+        (Resource::NodeConfig, json!({"spec": {"fromTomorrow": 1}, "status": says})),
+    ] {
+        let object = parse(resource, parts);
+        assert!(!matches!(object, Object::Unreadable(..)), "{object:?}");
+    }
+    let newer = parse(Resource::NodeConfig, json!({"spec": {"routes": "in another shape"}}));
+    let Object::Unreadable(_, _, unreadable) = &newer else { panic!("{newer:?}") };
+    assert!(
+        unreadable.error.contains("routes") || unreadable.error.contains("expected a sequence"),
+        "{unreadable:?}"
+    );
+    // A plan of another version is replaced by ours, as it would be by a person who goes back to this version.
+    let mut index = settled();
+    index.take(News::Put(newer));
+    let writes = writes(&index);
+    assert_eq!(names(&writes, |action| matches!(action, Action::Apply(_))), ["a-n1"]);
+}

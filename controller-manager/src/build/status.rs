@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{OwnStatus, cidrs::named, nodes};
-use crate::index::{Index, Target, Trouble};
+use crate::index::{Index, Kind, Target, Trouble};
 
 pub(crate) fn own(
     cluster: &Cluster,
@@ -33,6 +33,11 @@ pub(crate) struct Obstacle {
 /// Whether everything that should be written could be. `obstacles` are those that building met.
 pub(crate) fn published(index: &Index, mut obstacles: Vec<Obstacle>) -> State {
     obstacles.extend(index.troubles.iter().map(|(target, trouble)| obstacle(index, target, trouble)));
+    for (whose, resources) in [("member", &index.member), ("control", &index.control)] {
+        let unreadable = resources.unreadable.iter();
+        obstacles
+            .extend(unreadable.map(|((kind, name), error)| unreadable_obstacle(whose, *kind, name, error)));
+    }
     let Some(first) = obstacles.first() else {
         return State {
             kind: PUBLISHED,
@@ -45,6 +50,15 @@ pub(crate) fn published(index: &Index, mut obstacles: Vec<Obstacle>) -> State {
     let reason = first.reason.to_owned();
     let message = named(obstacles.into_iter().map(|obstacle| obstacle.message));
     State { kind: PUBLISHED, status: false, reason, message }
+}
+
+/// One that a newer component wrote, perhaps.
+fn unreadable_obstacle(whose: &str, kind: Kind, name: &str, error: &str) -> Obstacle {
+    let version = env!("CARGO_PKG_VERSION");
+    let message = format!(
+        "{kind:?} {name} of the {whose} cluster does not fit its type: {error}. Correct it, or upgrade the controller-manager (version {version}) to the version of who wrote it; until then what was made of it stays as it is"
+    );
+    Obstacle { reason: "Unreadable", message }
 }
 
 fn obstacle(index: &Index, target: &Target, trouble: &Trouble) -> Obstacle {
