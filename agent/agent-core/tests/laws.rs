@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use agent_core::fake::FakeKernel;
 use agent_core::{Desired, Known, Refusal, Spec, Stage, Step, cleanup, diff, pass};
 use proptest::prelude::*;
-use world::{any_config, any_vandalism, host, meaning, strangers, vandalise};
+use world::{any_config, any_kernel, any_vandalism, host, meaning, strangers, vandalise};
 
 fn config_of(kernel: &mut FakeKernel, spec: &Spec) {
     let report = pass(kernel, spec, &Known::default()).unwrap();
@@ -78,6 +78,24 @@ proptest! {
         let mut straight = FakeKernel::new(host());
         config_of(&mut straight, &second);
         prop_assert_eq!(meaning(&by_way.state), meaning(&straight.state));
+    }
+
+    #[test]
+    fn whatever_was_left_in_the_kernel_the_end_is_that_from_an_empty_one(
+        left in any_kernel(), first in any_config(), mut second in any_config()
+    ) {
+        for device in &mut second.devices {
+            device.bind_dev = "eth0".to_owned();
+        }
+        let second = Spec::validate(&second);
+        let mut kernel = FakeKernel::new(left);
+        config_of(&mut kernel, &Spec::validate(&first));
+        config_of(&mut kernel, &second);
+        let mut straight = FakeKernel::new(host());
+        config_of(&mut straight, &second);
+        prop_assert_eq!(meaning(&kernel.state), meaning(&straight.state));
+        cleanup(&mut kernel).unwrap();
+        prop_assert_eq!(meaning(&kernel.state), meaning(&host()));
     }
 
     #[test]

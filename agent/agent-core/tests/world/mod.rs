@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use agent_core::firewall::{Accept, ChainState, ForwardChain};
-use agent_core::{Actual, ActualNexthop, Host, HostAddress, HostLink, HostRoute, Nexthop, Owner, Route};
+use agent_core::{Actual, ActualDevice, ActualNexthop, Host, HostAddress, HostLink, HostRoute, Nexthop, Owner, Route};
 use api::node_config::{Arp, CidrPair, Device, Fdb, Firewall, NodeConfigSpec, Route as RouteEntry};
 use api::{Family, Vtep};
 use proptest::prelude::*;
@@ -258,6 +258,130 @@ pub fn complete(config: &mut NodeConfigSpec) {
             let ip = if dev.ends_with("-6") { "fc00:31::2" } else { "172.31.2.1" };
             config.fdbs.push(Fdb { ip: ip.to_owned(), mac, dev });
         }
+    }
+}
+
+/// A kernel in which anything of ours may be left, by whichever agents: devices that are not what anybody wants now,
+/// entries on them, nexthops that lead nowhere, routes that use them, rules, a table.
+pub fn any_kernel() -> impl Strategy<Value = Actual> {
+    let device = |vtep: Vtep| {
+        let parts = (0u32..3, 2u32..4, any::<bool>(), prop::option::of(1u8..4), any::<bool>(), any::<bool>());
+        let build = parts.prop_map(move |(vni, parent, learning, mac, up, small)| ActualDevice {
+            index: 20 + u32::try_from(Vtep::ALL.iter().position(|other| *other == vtep).unwrap()).unwrap(),
+            owner: Owner::Ours,
+            vni: vtep.vni() + 10 * vni,
+            port: vtep.default_port(),
+            local: (parent == 2).then(|| "172.31.1.1".parse().unwrap()),
+            parent: Some(parent),
+            learning,
+            mac: mac.map(|last| format!("02:54:00:00:00:{last:02x}").parse().unwrap()),
+            mtu: if small { 1000 } else { 1450 },
+            up,
+        });
+        prop::option::of(build)
+    };
+    let entry = (any_vtep(), prop::sample::select(GATEWAYS.to_vec()), 1u8..4, prop::option::of(0usize..4));
+    let entries = prop::collection::vec(entry, 0..12);
+    let nexthops = prop::collection::vec((2u32..20, any_vtep(), 0usize..5, 0u8..4), 0..10);
+    let route = (prop::sample::select(NETWORKS.to_vec()), any::<bool>(), 0u8..4, any::<Index>());
+    let routes = prop::collection::vec(route, 0..8);
+    let rules = prop::collection::vec((149u32..154, any::<bool>(), any::<bool>()), 0..4);
+    let parts = (Vtep::ALL.map(device), entries, nexthops, routes, rules, any_firewall());
+    parts.prop_map(|(devices, entries, nexthops, routes, rules, firewall)| {
+        let mut state = host();
+        for (vtep, device) in Vtep::ALL.into_iter().zip(devices) {
+            let Some(device) = device else { continue };
+            state.devices.insert(vtep, device);
+            let fresh = state.host.defaults.iter();
+            let fresh = fresh.map(|(setting, value)| (agent_core::Sysctl { device: vtep, setting: *setting }, *value));
+            state.sysctls.extend(fresh);
+        }
+        leave_entries(&mut state, entries);
+        leave_nexthops(&mut state, nexthops);
+        leave_routes(&mut state, routes, rules);
+        let config = NodeConfigSpec { firewall, ..NodeConfigSpec::default() };
+        let spec = agent_core::Spec::validate(&config);
+        let desired = agent_core::Desired::resolve(&spec, &state, &agent_core::Known::default());
+        state.firewall.table = desired.firewall.map(|firewall| firewall.table);
+        state
+    })
+}
+
+fn leave_entries(state: &mut Actual, entries: Vec<(Vtep, &'static str, u8, Option<usize>)>) {
+    for (vtep, address, mac, behind) in entries {
+        if !state.devices.contains_key(&vtep) {
+            continue;
+        }
+        let address: IpAddr = address.parse().unwrap();
+        let mac: api::Mac = format!("02:54:00:00:01:{mac:02x}").parse().unwrap();
+        match behind {
+            Some(behind) => drop(state.fdb.insert((vtep, mac, UNDERLAY[behind].parse().unwrap()))),
+            None if mac.0[5] == 1 => drop(state.addresses.insert((vtep, address.into()))),
+            None => drop(state.neighbours.insert((vtep, address), (mac.0[5] == 2).then_some(mac))),
+        }
+        let sysctl = agent_core::Sysctl { device: vtep, setting: agent_core::Setting::RpFilter };
+        state.sysctls.insert(sysctl, sysctl.setting.ours());
+    }
+}
+
+fn leave_nexthops(state: &mut Actual, nexthops: Vec<(u32, Vtep, usize, u8)>) {
+    for (number, device, gateway, what) in nexthops {
+        let id = 193_000_000 + number;
+        let singles: BTreeSet<u32> = state
+            .nexthops
+            .iter()
+            .filter(|(_, nexthop)| matches!(nexthop, ActualNexthop::Ours(Nexthop::Single { .. })))
+            .map(|(id, _)| *id)
+            .filter(|other| *other != id)
+            .collect();
+        let single = Nexthop::Single { device, gateway: GATEWAYS[gateway].parse().unwrap() };
+        let left = match what {
+            0 => ActualNexthop::Odd,
+            1 if !singles.is_empty() => {
+                let resilience = (gateway > 0).then(|| agent_core::Resilience::for_members(singles.len()));
+                ActualNexthop::Ours(Nexthop::Group { members: singles, resilience })
+            }
+            _ if state.devices.contains_key(&device) => ActualNexthop::Ours(single),
+            _ => continue,
+        };
+        let in_group = |nexthop: &ActualNexthop| matches!(nexthop, ActualNexthop::Ours(Nexthop::Group { members, .. }) if members.contains(&id));
+        if !state.nexthops.values().any(in_group) {
+            state.nexthops.insert(id, left);
+        }
+    }
+}
+
+fn leave_routes(
+    state: &mut Actual,
+    routes: Vec<(&'static str, bool, u8, Index)>,
+    rules: Vec<(u32, bool, bool)>,
+) {
+    for (destination, inbound, what, which) in routes {
+        let table = if inbound { agent_core::INBOUND_TABLE } else { agent_core::TABLE };
+        let destination = destination.parse().unwrap();
+        let mtu = (what == 3).then_some(1380);
+        let usable: Vec<u32> = state
+            .nexthops
+            .iter()
+            .filter(|(_, nexthop)| matches!(nexthop, ActualNexthop::Ours(_)))
+            .map(|(id, _)| *id)
+            .collect();
+        let key = agent_core::RouteKey::route(table, destination, mtu);
+        let left = match what {
+            0 => None,
+            1 => Some(Route::Unreachable),
+            _ if usable.is_empty() => None,
+            _ => Some(Route::Via { nexthop: usable[which.index(usable.len())], source: None, mtu }),
+        };
+        state.routes.insert(key, left);
+    }
+    for (priority, v6, inbound) in rules {
+        state.rules.insert(agent_core::Rule {
+            priority,
+            family: if v6 { Family::V6 } else { Family::V4 },
+            input: inbound.then(|| "vx-bridge".to_owned()),
+            table: if inbound { agent_core::INBOUND_TABLE } else { agent_core::TABLE },
+        });
     }
 }
 
