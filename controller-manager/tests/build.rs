@@ -355,6 +355,12 @@ fn cidrs_outlive_the_objects_they_were_read_from() {
     // It comes back, changed; and a block that moves away takes its CIDR along.
     world.objects(pools, vec![pool("10.2.0.0/16")]);
     world.settle();
+    assert_eq!(world.condition("CIDRsKnown").1, "Stale", "no block at all is not known to be none");
+    let mut moved = block;
+    moved["spec"]["node"] = json!("n2");
+    moved["spec"]["cidr"] = json!("10.2.3.0/26");
+    world.objects(blocks, vec![moved]);
+    world.settle();
     assert_eq!(
         world.condition("CIDRsKnown"),
         (

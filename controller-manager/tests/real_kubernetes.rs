@@ -363,4 +363,60 @@ async fn service_ranges_come_from_service_cidrs_and_outlive_a_forbidden_list() {
     let message = kept.known.unwrap().1;
     assert!(message.contains("servicecidrs.networking.k8s.io/v1 cannot be read"), "{message}");
     assert!(message.ends_with("Kept as they were: serviceCIDRs"), "{message}");
+
+    // Whoever never knew them takes what the API server says of an impossible address: one of them.
+    let fresh = cluster("fresh").await.client;
+    join(&fresh, "east", json!({})).await;
+    let _fresh = Running::start("east", &member.own, &fresh);
+    let found = shows("one range", (&fresh, "east"), |now| !now.services.is_empty()).await;
+    assert!(found.services.len() == 1 && both.contains(&found.services[0].as_str()), "{found:?}");
+    assert!(!found.is_known());
+}
+
+/// flannel's own manifest in a dual-stack cluster, then the same without its ConfigMap, as in k3s and RKE2: Nodes with
+/// several podCIDRs, with one, and with none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dual_stack_flannel_by_manifest_and_inside_k3s() {
+    let Some(member) = Member::take().await else { return };
+    let (admin, control) = (&member.admin, cluster("control").await.client);
+    join(&control, "east", json!({})).await;
+    let mut manifest = member.upstream.objects(Project::Flannel, "Documentation/kube-flannel.yml");
+    manifest.retain(|object| object["kind"] == "Namespace" || object["kind"] == "ConfigMap");
+    for object in &mut manifest {
+        if object["kind"] == "ConfigMap" {
+            // As `Documentation/configuration.md` has it for dual stack.
+            let text = object["data"]["net-conf.json"].as_str().unwrap();
+            let mut net_conf: Value = serde_json::from_str(text).unwrap();
+            net_conf["EnableIPv6"] = json!(true);
+            net_conf["IPv6Network"] = json!("fd00:10:244::/56");
+            object["data"]["net-conf.json"] = json!(net_conf.to_string());
+        }
+        put(admin, object).await;
+    }
+    for (name, cidrs) in
+        [("several", &["10.244.0.0/24", "fd00:10:244::/64"][..]), ("one", &["10.244.1.0/24"]), ("none", &[])]
+    {
+        let mut node = node(name, cidrs);
+        node["metadata"]["annotations"] = json!({"flannel.alpha.coreos.com/backend-type": "vxlan"});
+        put(admin, &node).await;
+    }
+    let nodes = |now: &Published| {
+        now.node("several") == ["10.244.0.0/24", "fd00:10:244::/64"]
+            && now.node("one") == ["10.244.1.0/24"]
+            && now.nodes.get("none").is_some_and(Vec::is_empty)
+    };
+    let running = Running::start("east", &member.own, &control);
+    let found = shows("flannel's", (&control, "east"), |now| now.is_known() && nodes(now)).await;
+    assert_eq!(found.adapter, "flannel (auto: ConfigMap kube-flannel-cfg found)");
+    assert_eq!(found.pods, ["10.244.0.0/16", "fd00:10:244::/56"]);
+    running.kill().await;
+
+    let config = manifest.iter().find(|object| object["kind"] == "ConfigMap").unwrap();
+    remove(admin, config).await;
+    let _running = Running::start("east", &member.own, &control);
+    let by_nodes = "flannel (auto: flannel's annotations found on Nodes)";
+    let found =
+        shows("flannel inside k3s", (&control, "east"), |now| now.adapter == by_nodes && nodes(now)).await;
+    assert_eq!(found.pods, ["10.244.0.0/23", "fd00:10:244::/64"]);
+    assert!(found.is_known());
 }
