@@ -195,34 +195,41 @@ pub(crate) struct Options {
 
 impl Options {
     /// Reads a query string; leading and doubled `&` are as good as one.
-    pub(crate) fn parse(query: &str) -> Answer<Self> {
+    pub(crate) fn parse(method: &http::Method, query: &str) -> Answer<Self> {
+        let kind = match method.as_str() {
+            "POST" => "CreateOptions",
+            "PUT" => "UpdateOptions",
+            "PATCH" => "PatchOptions",
+            "DELETE" => "DeleteOptions",
+            _ => "ListOptions",
+        };
         let mut options = Self::default();
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            options.set(&percent_decode(key), percent_decode(value))?;
+            options.set(kind, &percent_decode(key), percent_decode(value))?;
         }
         Ok(options)
     }
 
-    fn set(&mut self, key: &str, value: String) -> Answer<()> {
+    fn set(&mut self, kind: &'static str, key: &str, value: String) -> Answer<()> {
         let given = |value: String| (!value.is_empty()).then_some(value);
         match key {
-            "watch" => self.watch = boolean(key, &value)?,
+            "watch" => self.watch = boolean(&value),
             "limit" => self.limit = number(key, &value)?.unwrap_or(0),
             "continue" => self.continue_token = given(value),
             "labelSelector" => self.label_selector = given(value),
             "fieldSelector" => self.field_selector = given(value),
             "resourceVersion" => self.resource_version = resource_version(&value)?,
             "resourceVersionMatch" => self.resource_version_match = given(value),
-            "allowWatchBookmarks" => self.bookmarks = boolean(key, &value)?,
-            "sendInitialEvents" => self.send_initial_events = Some(boolean(key, &value)?),
+            "allowWatchBookmarks" => self.bookmarks = boolean(&value),
+            "sendInitialEvents" => self.send_initial_events = Some(boolean(&value)),
             "timeoutSeconds" => self.timeout_seconds = number(key, &value)?,
             "fieldManager" => self.field_manager = field_manager(value)?,
-            "force" => self.force = boolean(key, &value)?,
-            "dryRun" => self.dry_run = dry_run(&value)?,
-            "fieldValidation" => self.field_validation = field_validation(&value)?,
+            "force" => self.force = boolean(&value),
+            "dryRun" => self.dry_run = dry_run(kind, &value)?,
+            "fieldValidation" => self.field_validation = field_validation(kind, &value)?,
             "propagationPolicy" => self.propagation_policy = given(value),
-            "orphanDependents" => self.orphan_dependents = Some(boolean(key, &value)?),
+            "orphanDependents" => self.orphan_dependents = Some(boolean(&value)),
             "gracePeriodSeconds" => self.grace_period_seconds = number(key, &value)?,
             "includeObject" => self.include_object = given(value),
             _ => {}
@@ -231,14 +238,9 @@ impl Options {
     }
 }
 
-fn boolean(key: &str, value: &str) -> Answer<bool> {
-    match value {
-        "" | "true" | "1" | "True" | "TRUE" | "t" => Ok(true),
-        "false" | "0" | "False" | "FALSE" | "f" => Ok(false),
-        _ => Err(Status::bad_request(format!(
-            "query parameter {key}={value:?} is not a boolean: use true or false"
-        ))),
-    }
+/// As kube-apiserver reads it: whatever does not deny affirms.
+fn boolean(value: &str) -> bool {
+    !(value == "0" || value.eq_ignore_ascii_case("false"))
 }
 
 fn number<T: std::str::FromStr>(key: &str, value: &str) -> Answer<Option<T>> {
@@ -272,24 +274,28 @@ fn field_manager(value: String) -> Answer<Option<String>> {
     Ok((!value.is_empty()).then_some(value))
 }
 
-pub(crate) fn dry_run(value: &str) -> Answer<bool> {
+pub(crate) fn dry_run(kind: &'static str, value: &str) -> Answer<bool> {
     match value {
         "" => Ok(false),
         "All" => Ok(true),
-        other => Err(Status::bad_request(format!(
-            "dryRun: Unsupported value: {other:?}: supported values: \"All\""
-        ))),
+        other => {
+            let message = format!("Unsupported value: [{other:?}]: supported values: \"All\"");
+            Err(Status::invalid_options(kind, "dryRun", "FieldValueNotSupported", &message))
+        }
     }
 }
 
-fn field_validation(value: &str) -> Answer<FieldValidation> {
+fn field_validation(kind: &'static str, value: &str) -> Answer<FieldValidation> {
     match value {
         "Ignore" => Ok(FieldValidation::Ignore),
         "" | "Warn" => Ok(FieldValidation::Warn),
         "Strict" => Ok(FieldValidation::Strict),
-        other => Err(Status::bad_request(format!(
-            "fieldValidation: Unsupported value: {other:?}: supported values: \"Ignore\", \"Strict\", \"Warn\""
-        ))),
+        other => {
+            let message = format!(
+                "Unsupported value: {other:?}: supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
+            );
+            Err(Status::invalid_options(kind, "fieldValidation", "FieldValueNotSupported", &message))
+        }
     }
 }
 
@@ -322,7 +328,7 @@ mod tests {
     use super::*;
 
     fn info(method: &str, path: &str, query: &str) -> RequestInfo {
-        let options = Options::parse(query).unwrap();
+        let options = Options::parse(&http::Method::GET, query).unwrap();
         RequestInfo::parse(&http::Method::from_bytes(method.as_bytes()).unwrap(), path, &options).unwrap()
     }
 
@@ -348,6 +354,7 @@ mod tests {
     #[test]
     fn kube_rs_writes_queries_that_begin_with_an_ampersand() {
         let options = Options::parse(
+            &http::Method::GET,
             "&watch=true&timeoutSeconds=290&fieldSelector=metadata.name%3Dk1&resourceVersion=7",
         )
         .unwrap();
@@ -359,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_query_value_out_of_range_names_itself() {
-        let message = |query: &str| Options::parse(query).unwrap_err().message;
+        let message = |query: &str| Options::parse(&http::Method::PATCH, query).unwrap_err().message;
         assert!(message("limit=x").contains("limit=\"x\""));
         assert!(message("dryRun=Some").contains("\"Some\""));
         assert!(message("fieldValidation=No").contains("\"No\""));

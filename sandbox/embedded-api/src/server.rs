@@ -142,7 +142,7 @@ impl Shared {
         body: &Bytes,
         user: Option<User>,
     ) -> Answer<Response> {
-        let options = Options::parse(head.uri.query().unwrap_or(""))?;
+        let options = Options::parse(&head.method, head.uri.query().unwrap_or(""))?;
         let info = RequestInfo::parse(&head.method, head.uri.path(), &options)?;
         if paths::is_public(&info.path) {
             return paths::answer(self, &info, &head.headers);

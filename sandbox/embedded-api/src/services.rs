@@ -164,7 +164,7 @@ impl Allocations {
             // These words are what CNI detectors look for to learn the service range of a cluster.
             let range = &range.text;
             return Err(refused(format!(
-                "failed to allocate IP {ip}: provided IP is not in the valid range. The range of valid IPs is {range}"
+                "failed to allocate IP {ip}: the provided IP ({ip}) is not in the valid range. The range of valid IPs is {range}"
             )));
         }
         match self.addresses.get(&parsed) {
@@ -343,11 +343,9 @@ mod tests {
     #[test]
     fn an_address_out_of_range_is_refused_in_the_words_detectors_know() {
         let causes = allocations().complete(&mut service(json!({"clusterIP": "1.1.1.1"})), None).unwrap_err();
-        assert!(
-            causes[0]
-                .message
-                .ends_with("provided IP is not in the valid range. The range of valid IPs is 10.96.0.0/12")
-        );
+        assert!(causes[0].message.ends_with(
+            "the provided IP (1.1.1.1) is not in the valid range. The range of valid IPs is 10.96.0.0/12"
+        ));
     }
 
     #[test]

@@ -159,11 +159,11 @@ impl State {
     }
 
     /// Refuses new objects of a kind that is going away.
-    pub(crate) fn check_definition(&self, resource: &Resource) -> Answer<()> {
+    pub(crate) fn check_definition(&self, resource: &Resource, name: &str) -> Answer<()> {
         let definition = self.load(&definition_address(&resource.id()));
         if definition.is_some_and(|crd| !crd["metadata"]["deletionTimestamp"].is_null()) {
             let why = "create not allowed while custom resource definition is terminating";
-            return Err(Status::new(405, "MethodNotAllowed", why));
+            return Err(Status::forbidden(resource.subject(name), why));
         }
         Ok(())
     }

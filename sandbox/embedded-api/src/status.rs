@@ -129,6 +129,18 @@ impl Status {
         Self::new(422, "Invalid", message).about(subject).with_causes(causes)
     }
 
+    /// 422: a query parameter has a value that it cannot have. `options` is the kind of the parameters.
+    #[must_use]
+    pub(crate) fn invalid_options(
+        options: &'static str,
+        field: &str,
+        reason: &'static str,
+        message: &str,
+    ) -> Self {
+        let cause = Cause { reason: reason.to_owned(), message: message.to_owned(), field: field.to_owned() };
+        Self::invalid(Subject { group: "meta.k8s.io", resource: options, name: "" }, vec![cause])
+    }
+
     /// 403 for a user or for an object that may not be touched.
     #[must_use]
     pub(crate) fn forbidden(subject: Subject<'_>, why: &str) -> Self {
@@ -228,6 +240,11 @@ impl Status {
             "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
             "message": self.message, "reason": self.reason, "code": self.code,
         });
+        if self.reason.is_empty()
+            && let Some(body) = body.as_object_mut()
+        {
+            body.remove("reason");
+        }
         if !details.is_empty() {
             body["details"] = Value::Object(details);
         }

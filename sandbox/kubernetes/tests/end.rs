@@ -1,7 +1,5 @@
 //! How a control plane ends: by its owner's will, by its owner's death, by a flag that it does not know.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};

@@ -20,7 +20,7 @@ const BEFORE_FIRST_APPLY: &str = "before-first-apply";
 pub struct Conflict {
     /// As kubectl prints it: `.spec.replicas`, `.spec.ports[port=80].name`. The cause's `field`; its reason is `FieldManagerConflict`.
     pub field: String,
-    /// `conflict with "kubectl-client-side-apply" using v1 at 2026-01-02T03:04:05Z`. The cause's `message`.
+    /// `conflict with "kubectl-client-side-apply" using v1`. The cause's `message`.
     pub message: String,
 }
 
@@ -33,6 +33,9 @@ pub enum ApplyError {
     /// 400 `BadRequest` (or 500 where stored managedFields cannot be read): the text says what cannot be merged and why.
     #[error("{0}")]
     Invalid(String),
+    /// 500: the configuration does not have the types of the schema, or says what the schema does not know.
+    #[error("{0}")]
+    Untyped(String),
 }
 
 /// Merges `applied` (the whole intent of `manager`) into `live` and returns the object to store, defaulted, with
@@ -47,7 +50,7 @@ pub fn apply(
     manager: &Manager<'_>,
     force: bool,
 ) -> Result<Value, ApplyError> {
-    let applied = intent::of(schema, applied, manager).map_err(ApplyError::Invalid)?;
+    let applied = intent::of(schema, applied, manager)?;
     let nothing = json!({"apiVersion": applied.get("apiVersion"), "kind": applied.get("kind")});
     let stored = live.unwrap_or(&nothing);
     let mut before = stored.clone();

@@ -90,7 +90,7 @@ fn with_detail(title: &str, detail: &str) -> String {
 fn shown(value: &Value) -> String {
     match value {
         Value::Number(number) => number_text(number),
-        Value::Null => quoted("null"),
+        Value::Null => "null".to_owned(),
         other => other.to_string(),
     }
 }

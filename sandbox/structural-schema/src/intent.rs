@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::fields::{Element, Shape, Type};
 use crate::node::{JsonType, Node};
-use crate::{Manager, Schema};
+use crate::{ApplyError, Manager, Schema};
 
 /// What no configuration decides, though clients send it along.
 const SERVER_FIELDS: [&str; 6] = [
@@ -19,16 +19,16 @@ const SERVER_FIELDS: [&str; 6] = [
 ];
 
 /// The part of `applied` that counts in a write to this subresource.
-pub(crate) fn of(schema: &Schema, applied: &Value, manager: &Manager<'_>) -> Result<Value, String> {
+pub(crate) fn of(schema: &Schema, applied: &Value, manager: &Manager<'_>) -> Result<Value, ApplyError> {
     let version = applied.get("apiVersion").and_then(Value::as_str).unwrap_or_default();
     if version != manager.api_version {
-        return Err(format!(
+        return Err(ApplyError::Invalid(format!(
             "Incorrect version specified in apply patch. Specified patch version: {version}, expected: {}",
             manager.api_version
-        ));
+        )));
     }
     if applied.pointer("/metadata/managedFields").is_some_and(|fields| !fields.is_null()) {
-        return Err("metadata.managedFields must be nil".to_owned());
+        return Err(ApplyError::Invalid("metadata.managedFields must be nil".to_owned()));
     }
     let mut applied = applied.clone();
     schema.drop_nulls(&mut applied, schema.root);
@@ -40,13 +40,13 @@ pub(crate) fn of(schema: &Schema, applied: &Value, manager: &Manager<'_>) -> Res
     check.value(schema.root_type(), &applied);
     match check.faults.as_slice() {
         [] => Ok(applied),
-        [only] => Err(format!("failed to create typed patch object ({}): {only}", name_of(&applied))),
-        many => Err(format!(
-            "failed to create typed patch object ({}): errors:\n  {}",
-            name_of(&applied),
-            many.join("\n  ")
-        )),
+        [only] => Err(untyped(&applied, only)),
+        many => Err(untyped(&applied, &format!("errors:\n  {}", many.join("\n  ")))),
     }
+}
+
+fn untyped(applied: &Value, why: &str) -> ApplyError {
+    ApplyError::Untyped(format!("failed to create typed patch object ({}): {why}", name_of(applied)))
 }
 
 fn keep_own_part(schema: &Schema, applied: &mut Value, subresource: &str) {

@@ -152,7 +152,7 @@ fn rules_wait_until_the_rest_is_sound() {
     assert_eq!(causes.len(), 2);
     assert_eq!(
         causes[1],
-        r#"FieldValueInvalid <nil>: Invalid value: "null": some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"#
+        r#"FieldValueInvalid <nil>: Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation"#
     );
 }
 

@@ -52,6 +52,15 @@ impl Strategy {
         matches!(self, Self::Namespace | Self::Service)
     }
 
+    /// The fields whose keys become names of files.
+    pub(crate) fn keyed_fields(self) -> Option<&'static [&'static str]> {
+        match self {
+            Self::ConfigMap => Some(&["data", "binaryData"]),
+            Self::Secret => Some(&["data"]),
+            _ => None,
+        }
+    }
+
     /// What an API server fills in that a schema's defaults cannot say. `old` is `None` at creation.
     pub(crate) fn prepare(self, new: &mut Value, old: Option<&Value>) {
         match self {

@@ -25,8 +25,15 @@ pub(crate) enum Ownership {
 pub(crate) fn prune(call: &Call<'_>, object: &mut Value, duplicates: &[String]) -> Answer<Vec<String>> {
     let unknown = call.version().schema.prune(object);
     let duplicates = duplicates.iter().map(|path| format!("duplicate field \"{path}\""));
-    let errors: Vec<String> =
-        duplicates.chain(unknown.iter().map(|path| format!("unknown field \"{path}\""))).collect();
+    tell(call, duplicates.chain(unknown.iter().map(|path| format!("unknown field \"{path}\""))).collect())
+}
+
+/// What stood there twice, refused or warned of.
+pub(crate) fn duplicates(call: &Call<'_>, duplicates: &[String]) -> Answer<Vec<String>> {
+    tell(call, duplicates.iter().map(|path| format!("duplicate field \"{path}\"")).collect())
+}
+
+fn tell(call: &Call<'_>, errors: Vec<String>) -> Answer<Vec<String>> {
     match call.options.field_validation {
         FieldValidation::Ignore => Ok(Vec::new()),
         FieldValidation::Warn => Ok(errors),
@@ -42,6 +49,33 @@ pub(crate) fn prune(call: &Call<'_>, object: &mut Value, duplicates: &[String]) 
     }
 }
 
+/// What Go could not decode: a built-in object with a wrong type anywhere, any object with one in its metadata.
+pub(crate) fn check_types(call: &Call<'_>, object: &Value) -> Result<(), String> {
+    let metadata_only;
+    let typed = if call.resource.strategy == Strategy::Custom {
+        metadata_only = serde_json::json!({
+            "apiVersion": object["apiVersion"], "kind": object["kind"], "metadata": object["metadata"],
+        });
+        &metadata_only
+    } else {
+        object
+    };
+    let causes = call.version().schema.validate(typed, None);
+    let Some(cause) = causes.iter().find(|cause| cause.reason == "FieldValueTypeInvalid") else {
+        return Ok(());
+    };
+    let (field, kind) = (&cause.field, &call.resource.kind);
+    Err(format!("json: cannot unmarshal {kind}.{field}: {}", cause.message))
+}
+
+/// [`check_types`] for a whole object in a request's body.
+pub(crate) fn check_body_types(call: &Call<'_>, object: &Value) -> Answer<()> {
+    let (kind, version) = (&call.resource.kind, &call.info.version);
+    check_types(call, object).map_err(|why| {
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
+    })
+}
+
 /// Stores a new object, or with `dryRun` only says what it would be.
 pub(crate) fn admit_new(
     call: &Call<'_>,
@@ -55,7 +89,7 @@ pub(crate) fn admit_new(
     let address = Address { table: call.resource.table(), key: key.clone() };
     state.check_namespace(&call.resource, &key)?;
     if call.resource.strategy == Strategy::Custom {
-        state.check_definition(&call.resource)?;
+        state.check_definition(&call.resource, &name)?;
     }
     if state.store.get(&address.table, &key).is_some() {
         return Err(Status::already_exists(call.resource.subject(&name)));
@@ -159,7 +193,12 @@ fn with_cleanup(crd: &Value) -> Value {
 
 fn validate(call: &Call<'_>, new: &Value, old: Option<&Value>) -> Answer<()> {
     let mut causes = metadata::validate(call, new, old);
-    let schema = call.version().schema.validate(new, old);
+    let mut schema = call.version().schema.validate(new, old);
+    // What an owner reference lacks has been said.
+    schema.retain(|cause| !cause.field.starts_with("metadata.ownerReferences["));
+    if let Some(fields) = call.resource.strategy.keyed_fields() {
+        causes.extend(fields.iter().flat_map(|field| bad_keys(new, field)));
+    }
     causes.extend(schema.into_iter().map(|c| Cause {
         reason: c.reason.to_owned(),
         message: c.message,
@@ -174,6 +213,23 @@ fn validate(call: &Call<'_>, new: &Value, old: Option<&Value>) -> Answer<()> {
         causes.extend(more);
     }
     if causes.is_empty() { Ok(()) } else { Err(invalid(call, new, causes)) }
+}
+
+/// The keys of a ConfigMap or a Secret become the names of files.
+fn bad_keys(object: &Value, field: &str) -> Vec<Cause> {
+    const WHY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or 'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+    let good = |key: &str| {
+        !key.is_empty()
+            && key.len() <= 253
+            && key.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    };
+    let keys = object[field].as_object().into_iter().flatten().map(|(key, _)| key);
+    let cause = |key: &String| Cause {
+        reason: "FieldValueInvalid".to_owned(),
+        message: format!("Invalid value: {key:?}: {WHY}"),
+        field: format!("{field}[{key}]"),
+    };
+    keys.filter(|key| !good(key)).map(cause).collect()
 }
 
 pub(crate) fn invalid(call: &Call<'_>, object: &Value, causes: Vec<Cause>) -> Status {

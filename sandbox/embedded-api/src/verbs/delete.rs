@@ -28,20 +28,27 @@ impl DeleteOptions {
         let word = |value: &Value| value.as_str().map(str::to_owned);
         let policy = word(&body["propagationPolicy"]).or_else(|| call.options.propagation_policy.clone());
         let orphan = body["orphanDependents"].as_bool().or(call.options.orphan_dependents);
+        if let (Some(policy), Some(_)) = (&policy, orphan) {
+            let message = format!(
+                "Invalid value: {policy:?}: orphanDependents and deletionPropagation cannot be both set"
+            );
+            return Err(invalid_options("FieldValueInvalid", &message));
+        }
         let propagation = match (policy.as_deref(), orphan) {
             (Some("Background"), _) | (None, Some(false)) => Some(Propagation::Background),
             (Some("Foreground"), _) => Some(Propagation::Foreground),
             (Some("Orphan"), _) | (None, Some(true)) => Some(Propagation::Orphan),
             (None, None) => None,
             (Some(other), _) => {
-                return Err(Status::bad_request(format!(
-                    "propagationPolicy: Unsupported value: {other:?}: supported values: \"Background\", \"Foreground\", \"Orphan\""
-                )));
+                let message = format!(
+                    "Unsupported value: {other:?}: supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
+                );
+                return Err(invalid_options("FieldValueNotSupported", &message));
             }
         };
         let mut dry_run = call.options.dry_run;
         for value in body["dryRun"].as_array().into_iter().flatten() {
-            dry_run |= request::dry_run(value.as_str().unwrap_or_default())?;
+            dry_run |= request::dry_run("DeleteOptions", value.as_str().unwrap_or_default())?;
         }
         Ok(Self {
             propagation,
@@ -53,19 +60,30 @@ impl DeleteOptions {
 
     fn check(&self, call: &Call<'_>, object: &Value) -> Answer<()> {
         let name = object["metadata"]["name"].as_str().unwrap_or("");
-        for (word, field, wanted) in
-            [("UID", "uid", &self.uid), ("ResourceVersion", "resourceVersion", &self.resource_version)]
-        {
+        let recreated = "The object might have been deleted and then recreated";
+        for (word, field, wanted, guess) in [
+            ("UID", "uid", &self.uid, recreated),
+            (
+                "ResourceVersion",
+                "resourceVersion",
+                &self.resource_version,
+                "The object might have been modified",
+            ),
+        ] {
             let found = object["metadata"][field].as_str().unwrap_or("");
             if let Some(wanted) = wanted.as_deref().filter(|w| *w != found) {
                 let why = format!(
-                    "Precondition failed: {word} in precondition: {wanted}, {word} in object meta: {found}"
+                    "the {word} in the precondition ({wanted}) does not match the {word} in record ({found}). {guess}"
                 );
-                return Err(Status::conflict(call.resource.subject(name), &why));
+                return Err(Status::conflict(call.resource.kind_subject(name), &why));
             }
         }
         Ok(())
     }
+}
+
+fn invalid_options(reason: &'static str, message: &str) -> Status {
+    Status::invalid_options("DeleteOptions", "propagationPolicy", reason, message)
 }
 
 /// Deletes one object: a success Status when it is gone, the object itself while finalizers hold it.

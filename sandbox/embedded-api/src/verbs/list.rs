@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::kinds::strategy::Strategy;
 use crate::selector::{FieldSelector, LabelSelector};
 use crate::state::State;
 use crate::status::{Answer, Status};
@@ -22,9 +23,19 @@ pub(crate) struct Selection {
 impl Selection {
     pub(crate) fn of(call: &Call<'_>) -> Answer<Self> {
         let version = call.version();
+        let custom = call.resource.strategy == Strategy::Custom;
         let selectable = |path: &str| {
-            matches!(path, "metadata.name" | "metadata.namespace")
-                || version.selectable.iter().any(|s| s == path)
+            let known = matches!(path, "metadata.name" | "metadata.namespace")
+                || version.selectable.iter().any(|s| s == path);
+            // The words of a kind that has no selectable fields of its own.
+            let plain = !custom && version.selectable.is_empty();
+            match known {
+                true => Ok(()),
+                false if plain => Err(Status::bad_request(format!(
+                    "{path:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""
+                ))),
+                false => Err(Status::bad_request(format!("field label not supported: {path}"))),
+            }
         };
         let text = |selector: &Option<String>| selector.clone().unwrap_or_default();
         let mut namespace = call.info.namespace.clone();
@@ -131,15 +142,18 @@ fn snapshot_revision(call: &Call<'_>, state: &State, from: Option<&Continue>) ->
     let exact = match (call.options.resource_version_match.as_deref(), asked) {
         (Some("Exact"), Some(asked)) if asked > 0 => true,
         (Some("NotOlderThan"), Some(_)) => false,
-        (Some("Exact" | "NotOlderThan"), _) => {
-            return Err(Status::bad_request(
-                "resourceVersionMatch is forbidden unless resourceVersion is provided (and Exact needs one above 0)",
-            ));
+        (Some("Exact" | "NotOlderThan"), None) => {
+            let message = "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided";
+            return Err(invalid_match("FieldValueForbidden", message));
+        }
+        (Some("Exact"), _) => {
+            let message = "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+            return Err(invalid_match("FieldValueForbidden", message));
         }
         (Some(other), _) => {
-            return Err(Status::bad_request(format!(
-                "resourceVersionMatch: Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\""
-            )));
+            let message =
+                format!("Unsupported value: {other:?}: supported values: \"Exact\", \"NotOlderThan\", \"\"");
+            return Err(invalid_match("FieldValueNotSupported", &message));
         }
         // As in kube-apiserver, a page of a given version without a match rule is a page of exactly that version.
         (None, Some(asked)) => asked > 0 && call.options.limit > 0,
@@ -150,6 +164,10 @@ fn snapshot_revision(call: &Call<'_>, state: &State, from: Option<&Continue>) ->
         Some(asked) if exact => Ok(asked),
         _ => Ok(current),
     }
+}
+
+fn invalid_match(reason: &'static str, message: &str) -> Status {
+    Status::invalid_options("ListOptions", "resourceVersionMatch", reason, message)
 }
 
 fn snapshot(table: &Table, revision: u64, current: u64, continued: bool) -> Answer<Vec<Arc<Stored>>> {

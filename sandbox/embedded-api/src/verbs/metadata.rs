@@ -3,8 +3,9 @@
 use serde_json::{Value, json};
 
 use super::Call;
+use crate::kinds::strategy::Strategy;
 use crate::state::{State, finalizers};
-use crate::status::{Answer, Cause, Status};
+use crate::status::{Answer, Cause, Status, Subject};
 
 /// What only the server writes; an update takes it over from the stored object.
 const OF_THE_SERVER: &[&str] = &[
@@ -16,9 +17,16 @@ const OF_THE_SERVER: &[&str] = &[
     "selfLink",
 ];
 
+/// What is said of a body for another namespace.
+pub(crate) const WRONG_NAMESPACE: &str =
+    "the namespace of the provided object does not match the namespace sent on the request";
+
 /// Checks that a body is for this path: its apiVersion, kind, namespace and name. Fills in what it may leave out.
 pub(crate) fn match_path(call: &Call<'_>, object: &mut Value) -> Answer<()> {
     let (api_version, kind) = (call.api_version(), call.resource.kind.as_str());
+    if call.resource.strategy == Strategy::Custom {
+        match_custom(call, object)?;
+    }
     for (field, expected) in [("apiVersion", api_version.as_str()), ("kind", kind)] {
         match object[field].as_str() {
             None | Some("") => object[field] = json!(expected),
@@ -46,14 +54,39 @@ pub(crate) fn match_path(call: &Call<'_>, object: &mut Value) -> Answer<()> {
     Ok(())
 }
 
+/// Custom resources must say what they are: nothing else decodes them.
+fn match_custom(call: &Call<'_>, object: &Value) -> Answer<()> {
+    let (given, expected) = (object["kind"].as_str().unwrap_or_default(), &call.resource.kind);
+    if given.is_empty() {
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {expected}): Object 'Kind' is missing in '{object}'"
+        )));
+    }
+    let (version, wanted) = (object["apiVersion"].as_str().unwrap_or_default(), call.api_version());
+    if version != wanted {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({wanted})"
+        )));
+    }
+    if given != expected {
+        let cause = Cause {
+            reason: "FieldValueInvalid".to_owned(),
+            message: format!("Invalid value: {given:?}: must be {expected}"),
+            field: "kind".to_owned(),
+        };
+        let name = object["metadata"]["name"].as_str().unwrap_or_default();
+        let subject = Subject { group: &call.resource.group, resource: given, name };
+        return Err(Status::invalid(subject, vec![cause]));
+    }
+    Ok(())
+}
+
 fn match_namespace(call: &Call<'_>, object: &mut Value) -> Answer<()> {
     let given = object["metadata"]["namespace"].as_str().unwrap_or("");
     match call.info.namespace.as_deref() {
         Some(namespace) if given.is_empty() => object["metadata"]["namespace"] = json!(namespace),
         Some(namespace) if namespace != given => {
-            return Err(Status::bad_request(format!(
-                "the namespace of the provided object does not match the namespace sent on the request: {given:?} is not {namespace:?}"
-            )));
+            return Err(Status::bad_request(WRONG_NAMESPACE));
         }
         None if !call.resource.namespaced => {
             if let Some(metadata) = object["metadata"].as_object_mut() {
@@ -141,6 +174,9 @@ pub(crate) fn validate(call: &Call<'_>, new: &Value, old: Option<&Value>) -> Vec
     }
     causes.extend(bad_labels(&metadata["labels"]));
     causes.extend(bad_annotations(&metadata["annotations"]));
+    if !matches!(call.resource.strategy, Strategy::Custom | Strategy::Crd) {
+        causes.extend(bad_finalizers(&metadata["finalizers"]));
+    }
     causes.extend(old.and_then(|old| new_finalizers(new, old)));
     causes.extend(bad_owners(&metadata["ownerReferences"]));
     causes
@@ -184,11 +220,19 @@ fn is_qualified(key: &str) -> bool {
     prefix.is_none_or(|p| p.len() <= 253 && p.split('.').all(is_label)) && name.len() <= 63 && is_word(name)
 }
 
+fn why_not_qualified(key: &str) -> String {
+    if key.matches('/').count() < 2 {
+        return QUALIFIED.to_owned();
+    }
+    let of_keys = QUALIFIED.replacen("name part", "a valid label key", 1);
+    format!("{of_keys} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')")
+}
+
 fn bad_labels(labels: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
     for (key, value) in labels.as_object().into_iter().flatten() {
         if !is_qualified(key) {
-            causes.push(invalid("metadata.labels", key, QUALIFIED));
+            causes.push(invalid("metadata.labels", key, &why_not_qualified(key)));
         }
         let value = value.as_str().unwrap_or("");
         if value.len() > 63 {
@@ -206,7 +250,7 @@ fn bad_annotations(annotations: &Value) -> Vec<Cause> {
     for (key, value) in annotations.as_object().into_iter().flatten() {
         size += key.len() + value.as_str().map_or(0, str::len);
         if !is_qualified(&key.to_lowercase()) {
-            causes.push(invalid("metadata.annotations", key, QUALIFIED));
+            causes.push(invalid("metadata.annotations", key, &why_not_qualified(key)));
         }
     }
     if size > LIMIT {
@@ -237,16 +281,27 @@ fn new_finalizers(new: &Value, old: &Value) -> Option<Cause> {
     })
 }
 
+/// Built-in kinds take finalizers of three kinds without a domain.
+fn bad_finalizers(finalizers: &Value) -> Vec<Cause> {
+    const STANDARD: [&str; 3] = ["kubernetes", "orphan", "foregroundDeletion"];
+    let words = finalizers.as_array().into_iter().flatten().map(|word| word.as_str().unwrap_or_default());
+    let bad = words.enumerate().filter(|(_, word)| !word.contains('/') && !STANDARD.contains(word));
+    bad.map(|(i, word)| {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        invalid(&format!("metadata.finalizers[{i}]"), word, why)
+    })
+    .collect()
+}
+
 fn bad_owners(owners: &Value) -> Vec<Cause> {
     let mut causes = Vec::new();
-    for (i, owner) in owners.as_array().into_iter().flatten().enumerate() {
+    for owner in owners.as_array().into_iter().flatten() {
         for field in ["apiVersion", "kind", "name", "uid"] {
             if owner[field].as_str().is_none_or(str::is_empty) {
-                causes.push(Cause {
-                    reason: "FieldValueInvalid".to_owned(),
-                    message: "Invalid value: \"\": must not be empty".to_owned(),
-                    field: format!("metadata.ownerReferences[{i}].{field}"),
-                });
+                let why =
+                    if field == "apiVersion" { "version must not be empty" } else { "must not be empty" };
+                // kube-apiserver does not say which one.
+                causes.push(invalid(&format!("metadata.ownerReferences.{field}"), "", why));
             }
         }
     }

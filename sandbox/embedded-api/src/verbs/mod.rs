@@ -16,6 +16,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 use structural_schema::{Manager, Operation};
 
+use crate::kinds::strategy::Strategy;
 use crate::kinds::{Resource, Version};
 use crate::request::{Options, RequestInfo, Verb};
 use crate::state::seconds;
@@ -81,18 +82,26 @@ impl Call<'_> {
         {
             return Err(Status::method_not_allowed());
         }
-        let named_or_written = self.info.name.is_some() || self.info.verb == Verb::Create;
+        let (named, verb) = (self.info.name.is_some(), self.info.verb);
         let misplaced = match (self.resource.namespaced, &self.info.namespace) {
-            (true, None) => named_or_written,
+            (true, None) => named,
             (false, Some(_)) => true,
             _ => false,
         };
         if misplaced {
             return Err(Status::no_such_resource());
         }
+        let collection = (verb == Verb::Create) == named && self.subresource().is_empty();
+        let unplaced = verb == Verb::Create && self.resource.namespaced && self.info.namespace.is_none();
+        if matches!(verb, Verb::Create | Verb::Update | Verb::Patch) && (collection || unplaced) {
+            return Err(Status::method_not_allowed());
+        }
         match self.subresource() {
             "" => Ok(()),
-            "status" if self.version().status_subresource => Ok(()),
+            "status" if self.version().status_subresource => {
+                let allowed = matches!(verb, Verb::Get | Verb::Update | Verb::Patch);
+                if allowed { Ok(()) } else { Err(Status::method_not_allowed()) }
+            }
             "status" => Err(Status::no_such_resource()),
             other => Err(unserved_subresource(&self.resource, other)),
         }
@@ -128,7 +137,7 @@ fn unserved_subresource(resource: &Resource, subresource: &str) -> Status {
         "resize",
         "finalize",
     ];
-    if KNOWN.contains(&subresource) {
+    if resource.strategy != Strategy::Custom && KNOWN.contains(&subresource) {
         return Status::not_implemented(&format!("the subresource {}/{subresource}", resource.plural));
     }
     Status::no_such_resource()

@@ -4,7 +4,7 @@ use json_patch::{PatchOperation, TestOperation};
 use serde_json::Value;
 use structural_schema::{ApplyError, Operation, apply, strategic_merge};
 
-use super::admission::{Ownership, admit_change, admit_new, live, prune, written};
+use super::admission::{Ownership, admit_change, admit_new, check_types, duplicates, live, prune, written};
 use super::{Call, Written, metadata};
 use crate::decode::{self, Body};
 use crate::state::State;
@@ -18,6 +18,10 @@ pub(crate) const APPLY: &str = "application/apply-patch+yaml";
 pub(crate) fn patch(call: &Call<'_>, state: &mut State, media_type: &str, bytes: &[u8]) -> Answer<Written> {
     if call.info.name.is_none() {
         return Err(Status::method_not_allowed());
+    }
+    if call.options.force && media_type != APPLY {
+        let message = "Forbidden: may not be specified for non-apply patch";
+        return Err(Status::invalid_options("PatchOptions", "force", "FieldValueForbidden", message));
     }
     if media_type == APPLY {
         return server_side_apply(call, state, decode::object(media_type, bytes)?);
@@ -42,7 +46,8 @@ pub(crate) fn patch(call: &Call<'_>, state: &mut State, media_type: &str, bytes:
             .map_err(|e| Status::bad_request(e.to_string()))?,
     }
     check_identity(call, &new, &old)?;
-    let warnings = prune(call, &mut new, &body.duplicates)?;
+    let warnings = prune(call, &mut new, &body.duplicates).map_err(|why| unreadable(&new, &why.message))?;
+    check_types(call, &new).map_err(|why| unreadable(&new, &why))?;
     let object = admit_change(call, state, new, &old, Ownership::Track)?;
     Ok(written(object, false, warnings))
 }
@@ -58,8 +63,11 @@ fn merge(target: &mut Value, patch: &Value) -> Answer<()> {
 /// Applies the operations one by one. A `test` for null on a path that is absent holds, as in kube-apiserver: kube-rs
 /// guards the first finalizer that way.
 fn json(target: &mut Value, patch: &Value) -> Answer<()> {
-    let operations: json_patch::Patch = serde_json::from_value(patch.clone())
-        .map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
+    if !patch.is_array() {
+        return Err(Status::bad_request("error decoding patch: a JSON patch must be a list of operations"));
+    }
+    let operations: json_patch::Patch =
+        serde_json::from_value(patch.clone()).map_err(|e| rejected(&e.to_string()))?;
     for operation in operations.0 {
         if let PatchOperation::Test(TestOperation { path, value: Value::Null }) = &operation
             && target.pointer(path.as_str()).is_none()
@@ -81,24 +89,38 @@ fn rejected(why: &str) -> Status {
     Status::new(422, "Invalid", message).with_causes(vec![cause])
 }
 
+/// What a patch made of an object cannot be read.
+fn unreadable(object: &Value, why: &str) -> Status {
+    let message = format!("Invalid value: {:?}: {why}", object.to_string());
+    let cause =
+        Cause { reason: "FieldValueInvalid".to_owned(), message: message.clone(), field: "patch".to_owned() };
+    // The object has neither kind nor name yet.
+    Status::new(422, "Invalid", format!(" \"\" is invalid: patch: {message}")).with_causes(vec![cause])
+}
+
 /// A patch may not turn one object into another.
 fn check_identity(call: &Call<'_>, new: &Value, old: &Value) -> Answer<()> {
     if !new.is_object() || !new["metadata"].is_object() {
         return Err(rejected("the patch leaves no object with metadata"));
     }
-    for pointer in ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"] {
-        let (before, after) = (old.pointer(pointer), new.pointer(pointer));
+    let word = |object: &'_ Value, pointer| {
+        object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+    };
+    for pointer in ["/apiVersion", "/kind"] {
+        let (before, after) = (word(old, pointer), word(new, pointer));
         if before != after {
-            let word = |v: Option<&Value>| v.map_or_else(|| "nothing".to_owned(), Value::to_string);
-            return Err(Status::bad_request(format!(
-                "the patch of {} {:?} changes {}: it was {}, and would be {}",
-                call.resource.plural,
-                call.name(),
-                pointer.trim_start_matches('/').replace('/', "."),
-                word(before),
-                word(after)
-            )));
+            let field = pointer.trim_start_matches('/');
+            return Err(unreadable(new, &format!("{field} was {before:?}, and would be {after:?}")));
         }
+    }
+    if word(old, "/metadata/name") != word(new, "/metadata/name") {
+        let (given, name) = (word(new, "/metadata/name"), call.name());
+        return Err(Status::bad_request(format!(
+            "the name of the object ({given}) does not match the name on the URL ({name})"
+        )));
+    }
+    if word(old, "/metadata/namespace") != word(new, "/metadata/namespace") {
+        return Err(Status::bad_request(metadata::WRONG_NAMESPACE));
     }
     Ok(())
 }
@@ -106,11 +128,17 @@ fn check_identity(call: &Call<'_>, new: &Value, old: &Value) -> Answer<()> {
 fn server_side_apply(call: &Call<'_>, state: &mut State, body: Body) -> Answer<Written> {
     check_apply_request(call, &body.value)?;
     let mut applied = body.value;
+    let named = applied["metadata"]["name"].is_string();
     metadata::match_path(call, &mut applied)?;
-    let warnings = prune(call, &mut applied, &body.duplicates)?;
+    // What the schema does not know is refused by the merge, whatever the client asked.
+    let warnings = duplicates(call, &body.duplicates)?;
     let old = live(call, state, &call.key());
     match old {
         None if !call.subresource().is_empty() => Err(call.not_found()),
+        None if !named => Err(Status::bad_request(format!(
+            "the name of the object ({} based on URL) was undeterminable: name must be provided",
+            call.name()
+        ))),
         None => {
             if applied["metadata"]["uid"].is_string() {
                 let why = "the object does not exist, and the patch names a uid";
@@ -145,6 +173,14 @@ fn check_apply_request(call: &Call<'_>, applied: &Value) -> Answer<()> {
     if applied["metadata"]["managedFields"].as_array().is_some_and(|m| !m.is_empty()) {
         return Err(Status::bad_request("metadata.managedFields must be nil"));
     }
+    let word = |field: &str| applied[field].as_str().unwrap_or_default();
+    if word("kind") != call.resource.kind || word("apiVersion").is_empty() {
+        let (api_version, kind) = (word("apiVersion"), word("kind"));
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let group = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
+        let group = if group.is_empty() { "/".to_owned() } else { group };
+        return Err(Status::bad_request(format!("invalid object type: {group}, Kind={kind}")));
+    }
     Ok(())
 }
 
@@ -169,6 +205,7 @@ fn merged(call: &Call<'_>, live: Option<&Value>, applied: &Value) -> Answer<Valu
             Status::apply_conflict(message, conflicts.into_iter().map(cause).collect())
         }
         ApplyError::Invalid(why) => Status::bad_request(why),
+        ApplyError::Untyped(why) => Status::new(500, "", why),
     })
 }
 

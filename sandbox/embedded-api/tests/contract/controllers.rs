@@ -20,6 +20,19 @@ use serde_json::json;
 
 use crate::fixture::*;
 
+contract!(
+    finalizers_hold_an_object_until_the_last_is_gone,
+    a_delete_has_preconditions,
+    dependents_follow_their_owner_unless_orphaned,
+    a_foreground_delete_waits_for_dependents_that_block,
+    what_is_born_after_its_owner_went_is_collected,
+    a_collection_is_deleted_by_selector,
+    a_namespace_takes_its_objects_with_it,
+    a_controller_with_a_finalizer_does_its_work,
+    events_are_recorded_and_counted,
+    a_lease_is_taken_by_one_of_two,
+);
+
 async fn owned(client: &Client, name: &str, owner: &ConfigMap, block: bool) {
     let mut reference = owner.owner_ref(&()).unwrap();
     reference.block_owner_deletion = Some(block);
@@ -28,35 +41,35 @@ async fn owned(client: &Client, name: &str, owner: &ConfigMap, block: bool) {
     config_maps(client).create(&PostParams::default(), &child).await.unwrap();
 }
 
-async fn left(client: &Client) -> Vec<String> {
-    let list = config_maps(client).list(&ListParams::default()).await.unwrap();
-    list.into_iter().map(|c| c.name_any()).collect()
-}
-
-#[tokio::test]
-async fn finalizers_hold_an_object_until_the_last_is_gone() {
-    both(async |client| {
-        let api = widgets(&client).await;
-        let mut object = widget("w", json!({"size": 1}));
-        object.metadata.finalizers = Some(vec!["example.com/hold".into()]);
-        api.create(&PostParams::default(), &object).await.unwrap();
-        let held =
-            api.delete("w", &DeleteParams::default()).await.unwrap().left().expect("the object itself");
-        assert!(held.metadata.deletion_timestamp.is_some());
-        assert_eq!(held.metadata.generation, Some(2));
-        let more = json!({"metadata": {"finalizers": ["example.com/hold", "example.com/new"]}});
-        let refused = refusal(api.patch("w", &PatchParams::default(), &Patch::Merge(more)).await);
-        assert!(refused.message.contains("no new finalizers can be added if the object is being deleted"));
-        let none = json!({"metadata": {"finalizers": null}});
-        api.patch("w", &PatchParams::default(), &Patch::Merge(none)).await.unwrap();
-        assert_eq!(refusal(api.get("w").await).code, 404);
+/// Waits until exactly these are left.
+async fn left(client: &Client, expected: &[&str]) {
+    eventually(&format!("only {expected:?} are left"), async || {
+        let list = config_maps(client).list(&ListParams::default()).await.unwrap();
+        let names: Vec<String> = list.into_iter().map(|map| map.name_any()).collect();
+        (names == expected).then_some(())
     })
     .await;
 }
 
-#[tokio::test]
-async fn a_delete_has_preconditions() {
-    let client = client();
+async fn finalizers_hold_an_object_until_the_last_is_gone(world: World) {
+    let client = world.client().await;
+    let api = widgets(&client).await;
+    let mut object = widget(&client, "w", json!({"size": 1}));
+    object.metadata.finalizers = Some(vec!["example.com/hold".into()]);
+    api.create(&PostParams::default(), &object).await.unwrap();
+    let held = api.delete("w", &DeleteParams::default()).await.unwrap().left().expect("the object itself");
+    assert!(held.metadata.deletion_timestamp.is_some());
+    assert_eq!(held.metadata.generation, Some(2));
+    let more = json!({"metadata": {"finalizers": ["example.com/hold", "example.com/new"]}});
+    let refused = refusal(api.patch("w", &PatchParams::default(), &Patch::Merge(more)).await);
+    assert!(refused.message.contains("no new finalizers can be added if the object is being deleted"));
+    let none = json!({"metadata": {"finalizers": null}});
+    api.patch("w", &PatchParams::default(), &Patch::Merge(none)).await.unwrap();
+    assert_eq!(refusal(api.get("w").await).code, 404);
+}
+
+async fn a_delete_has_preconditions(world: World) {
+    let client = world.client().await;
     let api = config_maps(&client);
     api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
     let wrong = DeleteParams {
@@ -65,60 +78,65 @@ async fn a_delete_has_preconditions() {
     };
     let refused = refusal(api.delete("a", &wrong).await);
     assert_eq!((refused.code, refused.reason.as_str()), (409, "Conflict"));
-    assert!(refused.message.contains("Precondition failed: UID in precondition: other"));
+    assert!(
+        refused.message.contains("the UID in the precondition (other) does not match the UID in record"),
+        "{}",
+        refused.message
+    );
     let gone = api.delete("a", &DeleteParams::default()).await.unwrap().right().expect("a status");
     assert!(gone.is_success());
 }
 
-#[tokio::test]
-async fn dependents_follow_their_owner_unless_orphaned() {
+async fn dependents_follow_their_owner_unless_orphaned(world: World) {
     for (policy, expected) in [
         (PropagationPolicy::Background, vec![]),
         (PropagationPolicy::Foreground, vec![]),
         (PropagationPolicy::Orphan, vec!["child", "grandchild"]),
     ] {
-        let client = client();
+        let client = world.client().await;
         let api = config_maps(&client);
         let owner = api.create(&PostParams::default(), &config_map("owner", json!({}))).await.unwrap();
         owned(&client, "child", &owner, true).await;
         owned(&client, "grandchild", &api.get("child").await.unwrap(), true).await;
         let params = DeleteParams { propagation_policy: Some(policy.clone()), ..Default::default() };
         api.delete("owner", &params).await.unwrap();
-        assert_eq!(left(&client).await, expected, "{policy:?}");
+        left(&client, &expected).await;
         if let Ok(child) = api.get("child").await {
-            assert!(child.owner_references().is_empty());
+            assert!(child.owner_references().is_empty(), "{policy:?}");
         }
     }
 }
 
-#[tokio::test]
-async fn a_foreground_delete_waits_for_dependents_that_block() {
-    let client = client();
+async fn a_foreground_delete_waits_for_dependents_that_block(world: World) {
+    let client = world.client().await;
     let api = config_maps(&client);
     let owner = api.create(&PostParams::default(), &config_map("owner", json!({}))).await.unwrap();
     owned(&client, "child", &owner, true).await;
     let hold = json!({"metadata": {"finalizers": ["example.com/hold"]}});
     api.patch("child", &PatchParams::default(), &Patch::Merge(hold)).await.unwrap();
     api.delete("owner", &DeleteParams::foreground()).await.unwrap();
-    assert_eq!(left(&client).await, ["child", "owner"]);
+    eventually("the owner waits", async || {
+        let finalizers = api.get("owner").await.unwrap().metadata.finalizers?;
+        finalizers.contains(&"foregroundDeletion".to_owned()).then_some(())
+    })
+    .await;
+    left(&client, &["child", "owner"]).await;
     let free = json!({"metadata": {"finalizers": null}});
     api.patch("child", &PatchParams::default(), &Patch::Merge(free)).await.unwrap();
-    assert!(left(&client).await.is_empty());
+    left(&client, &[]).await;
 }
 
-#[tokio::test]
-async fn what_is_born_after_its_owner_went_is_collected() {
-    let client = client();
+async fn what_is_born_after_its_owner_went_is_collected(world: World) {
+    let client = world.client().await;
     let api = config_maps(&client);
     let owner = api.create(&PostParams::default(), &config_map("owner", json!({}))).await.unwrap();
     api.delete("owner", &DeleteParams::default()).await.unwrap();
     owned(&client, "late", &owner, false).await;
-    assert!(left(&client).await.is_empty());
+    left(&client, &[]).await;
 }
 
-#[tokio::test]
-async fn a_collection_is_deleted_by_selector() {
-    let client = client();
+async fn a_collection_is_deleted_by_selector(world: World) {
+    let client = world.client().await;
     let api = config_maps(&client);
     for (name, tier) in [("a", "gold"), ("b", "iron")] {
         api.create(&PostParams::default(), &config_map(name, json!({"tier": tier}))).await.unwrap();
@@ -126,34 +144,35 @@ async fn a_collection_is_deleted_by_selector() {
     api.delete_collection(&DeleteParams::default(), &ListParams::default().labels("tier=gold"))
         .await
         .unwrap();
-    assert_eq!(left(&client).await, ["b"]);
+    left(&client, &["b"]).await;
 }
 
-#[tokio::test]
-async fn a_namespace_takes_its_objects_with_it() {
-    let client = client();
+async fn a_namespace_takes_its_objects_with_it(world: World) {
+    let client = world.client().await;
+    let team = format!("{}-team", world.namespace);
     let namespaces: Api<Namespace> = Api::all(client.clone());
     namespaces
-        .create(
-            &PostParams::default(),
-            &serde_json::from_value(json!({"metadata": {"name": "team"}})).unwrap(),
-        )
+        .create(&PostParams::default(), &serde_json::from_value(json!({"metadata": {"name": team}})).unwrap())
         .await
         .unwrap();
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), "team");
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), &team);
     let mut held = config_map("held", json!({}));
     held.metadata.finalizers = Some(vec!["example.com/hold".into()]);
     api.create(&PostParams::default(), &held).await.unwrap();
     api.create(&PostParams::default(), &config_map("free", json!({}))).await.unwrap();
-    namespaces.delete("team", &DeleteParams::default()).await.unwrap();
-    assert_eq!(namespaces.get("team").await.unwrap().status.unwrap().phase.as_deref(), Some("Terminating"));
-    assert_eq!(refusal(api.get("free").await).code, 404);
+    namespaces.delete(&team, &DeleteParams::default()).await.unwrap();
+    assert_eq!(namespaces.get(&team).await.unwrap().status.unwrap().phase.as_deref(), Some("Terminating"));
+    eventually("the free one goes", async || api.get_opt("free").await.unwrap().is_none().then_some(()))
+        .await;
     let refused = refusal(api.create(&PostParams::default(), &config_map("new", json!({}))).await);
     assert!(refused.message.contains("because it is being terminated"), "{}", refused.message);
     api.patch("held", &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}})))
         .await
         .unwrap();
-    assert_eq!(refusal(namespaces.get("team").await).code, 404);
+    eventually("the namespace goes", async || {
+        namespaces.get_opt(&team).await.unwrap().is_none().then_some(())
+    })
+    .await;
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -179,33 +198,28 @@ async fn reconcile(object: Arc<ConfigMap>, api: Arc<Api<ConfigMap>>) -> Result<A
     .map_err(|e| Failed(e.to_string()))
 }
 
-#[tokio::test]
-async fn a_controller_with_a_finalizer_does_its_work() {
-    both(async |client| {
-        let api = config_maps(&client);
-        let controller = Controller::new(api.clone(), watcher::Config::default());
-        let run = controller
-            .run(reconcile, |_, error, _| panic!("{error}"), Arc::new(api.clone()))
-            .for_each(|_| async {});
-        let run = tokio::spawn(run);
-        api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
-        let seen = |object: Option<&ConfigMap>| object.is_some_and(|o| o.annotations().contains_key("seen"));
-        let wait =
-            tokio::time::timeout(Duration::from_secs(20), await_condition(api.clone(), "a", seen)).await;
-        let object = wait.expect("the controller answers").unwrap().unwrap();
-        assert_eq!(object.finalizers(), ["example.com/controller"]);
-        let uid = object.uid().unwrap();
-        api.delete("a", &DeleteParams::default()).await.unwrap();
-        let gone = await_condition(api.clone(), "a", conditions::is_deleted(&uid));
-        tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the finalizer lets go").unwrap();
-        run.abort();
-    })
-    .await;
+async fn a_controller_with_a_finalizer_does_its_work(world: World) {
+    let client = world.client().await;
+    let api = config_maps(&client);
+    let controller = Controller::new(api.clone(), watcher::Config::default());
+    let run = controller
+        .run(reconcile, |_, error, _| panic!("{error}"), Arc::new(api.clone()))
+        .for_each(|_| async {});
+    let run = tokio::spawn(run);
+    api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    let seen = |object: Option<&ConfigMap>| object.is_some_and(|o| o.annotations().contains_key("seen"));
+    let wait = tokio::time::timeout(Duration::from_secs(20), await_condition(api.clone(), "a", seen)).await;
+    let object = wait.expect("the controller answers").unwrap().unwrap();
+    assert_eq!(object.finalizers(), ["example.com/controller"]);
+    let uid = object.uid().unwrap();
+    api.delete("a", &DeleteParams::default()).await.unwrap();
+    let gone = await_condition(api.clone(), "a", conditions::is_deleted(&uid));
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the finalizer lets go").unwrap();
+    run.abort();
 }
 
-#[tokio::test]
-async fn events_are_recorded_and_counted() {
-    let client = client();
+async fn events_are_recorded_and_counted(world: World) {
+    let client = world.client().await;
     let recorder = Recorder::new(client.clone(), Reporter { controller: "test".into(), instance: None });
     let object =
         config_maps(&client).create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
@@ -230,7 +244,8 @@ async fn events_are_recorded_and_counted() {
     assert_eq!(found.items[0].series.as_ref().and_then(|s| s.count), Some(2));
     let new: Api<k8s_openapi::api::events::v1::Event> = Api::default_namespaced(client);
     assert_eq!(new.list(&ListParams::default()).await.unwrap().items[0].note.as_deref(), Some("n"));
-    let meta = ObjectMeta { name: Some("e".into()), namespace: Some("default".into()), ..Default::default() };
+    let meta =
+        ObjectMeta { name: Some("e".into()), namespace: Some(world.namespace.clone()), ..Default::default() };
     let core = Event {
         metadata: meta,
         involved_object: object.object_ref(&()),
@@ -249,9 +264,8 @@ async fn events_are_recorded_and_counted() {
     );
 }
 
-#[tokio::test]
-async fn a_lease_is_taken_by_one_of_two() {
-    let client = client();
+async fn a_lease_is_taken_by_one_of_two(world: World) {
+    let client = world.client().await;
     let api: Api<Lease> = Api::default_namespaced(client);
     let lease = |holder: &str| {
         serde_json::from_value::<Lease>(json!({"metadata": {"name": "leader"},

@@ -46,34 +46,19 @@ spec:
                 items: {type: object, required: [type], properties: {type: {type: string}, status: {type: string}}}
 "#;
 
-/// The kubectl that a person here would run.
-pub(crate) fn kubectl() -> Option<PathBuf> {
-    let named = std::env::var_os("KUBECTL").map(PathBuf::from);
-    let assets = std::env::var_os("KUBEBUILDER_ASSETS").map(|dir| Path::new(&dir).join("kubectl"));
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let in_path = std::env::split_paths(&path).map(|dir| dir.join("kubectl"));
-    named.into_iter().chain(assets).chain(in_path).find(|p| p.is_file())
-}
-
-/// That kubectl, and the other versions from 1.29 on that lie beside it.
+/// The kubectl of the Kubernetes version that is built here, and any version from 1.29 on that lies beside the one in
+/// the path; none, if a line has said that there is none.
 pub(crate) fn binaries() -> Vec<PathBuf> {
-    let Some(first) = kubectl() else { return Vec::new() };
-    let home = first.canonicalize().ok().and_then(|real| Some(real.parent()?.to_owned()));
+    let Some(built) = kubernetes::Binaries::find_or_skip() else { return Vec::new() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let first = std::env::split_paths(&path).map(|dir| dir.join("kubectl")).find(|file| file.is_file());
+    let home = first.and_then(|file| Some(file.canonicalize().ok()?.parent()?.to_owned()));
     let beside = home.and_then(|dir| std::fs::read_dir(dir).ok()).into_iter().flatten().flatten();
     let minor = |path: &Path| path.file_name()?.to_str()?.strip_prefix("kubectl.1.")?.parse::<u32>().ok();
     let mut others: Vec<PathBuf> =
         beside.map(|e| e.path()).filter(|p| minor(p).is_some_and(|m| m >= 29)).collect();
     others.sort();
-    if others.is_empty() { vec![first] } else { others }
-}
-
-/// Says why nothing was tested; in CI that is a failure.
-pub(crate) fn skipped() {
-    assert!(
-        std::env::var_os("CI").is_none_or(|ci| ci != "true"),
-        "no kubectl in $KUBECTL, $KUBEBUILDER_ASSETS or $PATH"
-    );
-    println!("skipped: no kubectl in $KUBECTL, $KUBEBUILDER_ASSETS or $PATH");
+    std::iter::once(built.path("kubectl")).chain(others).collect()
 }
 
 /// A served cluster and the kubectl that looks at it.

@@ -37,7 +37,7 @@ impl Entry {
             && same_version
     }
 
-    /// `"kubectl" with subresource "status" using v1 at 2026-01-02T03:04:05Z`.
+    /// `"kubectl" with subresource "status" using v1`.
     pub(crate) fn shown(&self) -> String {
         let mut text = format!("{:?}", self.manager);
         if !self.subresource.is_empty() {
@@ -45,9 +45,6 @@ impl Entry {
         }
         if self.operation == Operation::Update {
             text.push_str(&format!(" using {}", self.api_version));
-            if let Some(time) = &self.time {
-                text.push_str(&format!(" at {time}"));
-            }
         }
         text
     }
