@@ -54,7 +54,8 @@ fn pools_and_blocks(version: &str) -> Vec<Value> {
         block("n1-192-168-1-0-26", "n1", "192.168.1.0/26", "pendingDeletion"),
         block("n2-192-168-1-0-26", "n2", "192.168.1.0/26", "pending"),
         block("n2-192-168-1-0-26", "n2", "192.168.1.0/26", "confirmed"),
-        block("n3-10-0-4-0-26", "n3", "10.0.4.0/26", "confirmed"),
+        // What is left in v1 after a migration to v3 is out of date.
+        block("n3", "n3", if version.contains("crd") { "10.0.4.0/26" } else { "10.0.5.0/26" }, "confirmed"),
         block("n3-172-30-0-0-26", "n3", "172.30.0.0/26", ""),
     ]
 }
@@ -335,8 +336,15 @@ impl World {
     /// As the shell does: nothing before everything was heard of, then until nothing differs.
     fn publish(&mut self) {
         if self.index.wants_refusals() {
-            // What a Kubernetes with ServiceCIDRs says of an address outside of them.
-            let refusal = "the provided network does not match the current range";
+            // A Kubernetes with ServiceCIDRs names any one of them, and none where the address fits none.
+            let ranges =
+                self.there.get(&service_cidrs::SERVICE_CIDRS[0]).and_then(|ranges| ranges.values().last());
+            let refusal = match ranges {
+                Some(range) => {
+                    format!("The range of valid IPs is {}", range["spec"]["cidrs"][0].as_str().unwrap())
+                }
+                None => "the provided network does not match the current range".to_owned(),
+            };
             self.index.take(Source::Refusals, News::Listed(vec![json!(refusal)]));
         }
         if !self.index.pending().is_empty() {
