@@ -59,7 +59,8 @@ async fn main() -> anyhow::Result<()> {
         Some(kubeconfig) => {
             let (namespace, secret) = (arguments.election.namespace().to_owned(), arguments.control_secret);
             let now = Timestamp::now;
-            let options = uplink::Options { kubeconfig, member: member.clone(), namespace, secret, now };
+            let (cluster, member) = (arguments.cluster.clone(), member.clone());
+            let options = uplink::Options { kubeconfig, member, cluster, namespace, secret, now };
             let (leadership, metrics) = (surroundings.leadership.clone(), surroundings.metrics.clone());
             let (uplink, control) = Uplink::open(options, leadership, metrics).await;
             (control, Some(uplink))

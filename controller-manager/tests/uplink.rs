@@ -150,6 +150,7 @@ impl World {
         let options = uplink::Options {
             kubeconfig: self.file.clone(),
             member: self.member.client.clone(),
+            cluster: self.name.to_owned(),
             namespace: SYSTEM.to_owned(),
             secret: SECRET.to_owned(),
             now,
@@ -168,6 +169,14 @@ impl World {
         let mut text = String::new();
         encode(&mut text, &self.registry).unwrap();
         text
+    }
+
+    /// What people in the member are told.
+    async fn tells(&self, reason: &str, says: &str) {
+        let told = || condition(&self.member.client, self.name, "ControlClusterReachable");
+        let told = eventually(reason, told, |told| told.as_ref().is_some_and(|told| told.1 == reason)).await;
+        let message = told.unwrap().2;
+        assert!(message.contains(says), "{message}");
     }
 
     async fn is_published(&self, node: &str) {
@@ -270,10 +279,12 @@ async fn a_credential_that_comes_late_is_revoked_and_given_anew_tears_nothing_do
     world.mount().await;
     world.is_published("n1").await;
     world.says("uplink_connected 1").await;
+    world.tells("Connected", "facts go up").await;
 
     world.leave().await;
     world.restart(ControlPlane::restart).await;
     world.says("uplink_connected 0").await;
+    world.tells("CredentialRejected", "kosmosctl join, with the same arguments as before").await;
     stays("with a revoked one", mirrors, |names| names.len() == 1).await;
 
     world.join().await;

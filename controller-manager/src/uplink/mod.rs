@@ -11,8 +11,10 @@
 //! token lives is the one case that needs a person, and one command: `kosmosctl join`, with the same arguments as before.
 //!
 //! Rights that this needs. In the control cluster: `create` on `serviceaccounts/token` of its own account. In the member's
-//! namespace of ours: `get` and `patch` on that one Secret.
+//! namespace of ours: `get` and `patch` on that one Secret; and `patch` on the status of the member's Cluster, where the
+//! condition `ControlClusterReachable` tells of all this.
 
+mod notice;
 mod renewal;
 mod switch;
 mod token;
@@ -25,6 +27,7 @@ use kube::Client;
 use tokio::time::{Instant, timeout};
 
 use crate::Metrics;
+use notice::Notice;
 use renewal::{Store, is_accepted, request};
 use switch::{Line, Switch};
 use token::{Token, document, token};
@@ -42,6 +45,8 @@ pub struct Options {
     pub kubeconfig: PathBuf,
     /// A client for the member's API.
     pub member: Client,
+    /// Name of the member's Cluster.
+    pub cluster: String,
     /// The Secret's namespace.
     pub namespace: String,
     /// Its name.
@@ -54,6 +59,7 @@ pub struct Options {
 pub struct Uplink {
     kubeconfig: PathBuf,
     store: Store,
+    notice: Notice,
     leadership: Leadership,
     metrics: Metrics,
     switch: Switch,
@@ -85,9 +91,10 @@ impl Uplink {
     pub async fn open(options: Options, leadership: Leadership, metrics: Metrics) -> (Self, Client) {
         let switch = Switch::default();
         let client = switch.client();
-        let Options { kubeconfig, member, namespace, secret, now } = options;
+        let Options { kubeconfig, member, cluster, namespace, secret, now } = options;
         let mut uplink = Uplink {
             kubeconfig,
+            notice: Notice::new(member.clone(), cluster),
             store: Store { member, namespace, name: secret },
             leadership,
             metrics,
@@ -126,6 +133,9 @@ impl Uplink {
                 let _ = is_accepted(&self.switch.client()).await;
             }
             self.report();
+            if self.leadership.term().is_some() {
+                self.notice.tell(&self.switch.line()).await;
+            }
             // Early or late, the next round is the same.
             let _ = timeout(LOOK, rejected.notified()).await;
         }
