@@ -5,5 +5,6 @@ mod coming_and_going;
 mod dump;
 mod faults;
 mod kosmos;
+mod managers;
 mod refusals;
 mod world;

@@ -101,7 +101,7 @@ fn rights_that_are_missing_are_listed() {
             "{out}"
         );
         assert!(
-            out.contains("you may not create clusterrolebindings.rbac.authorization.k8s.io, nor "),
+            out.contains("you may not create namespaces, nor "),
             "{out}"
         );
         assert!(out.contains("use a context that may, such as a cluster-admin's"), "{out}");
