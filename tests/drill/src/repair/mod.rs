@@ -1,0 +1,235 @@
+//! Somebody breaks what the agent has made, and the time is taken until it is whole again. Runs inside of a node's
+//! namespace, beside its agent.
+
+mod damage;
+mod state;
+
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use netlink::Monitor;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::random::Random;
+use damage::{DAMAGES, Damage, Watched};
+use state::{Look, State};
+
+/// How long a repair may take before it counts as none.
+const GIVEN_UP: Duration = Duration::from_secs(20);
+/// Between two looks.
+const INTERVAL: Duration = Duration::from_millis(3);
+/// How long nothing may happen before a round begins.
+const QUIET: Duration = Duration::from_millis(150);
+
+/// One damage and its repair.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Repair {
+    /// What was done.
+    pub damage: String,
+    /// From before it was done until everything was whole; `None`: it was not repaired.
+    pub took_us: Option<u64>,
+    /// Objects that were wrong, and notifications of ours that the repair brought, where both could be counted: the agent
+    /// was held while the damage was looked at.
+    pub counted: Option<(u64, u64)>,
+    /// What was still wrong.
+    pub left: Vec<String>,
+}
+
+/// Breaks and waits, round after round, each kind of damage in turn; every second time through all kinds the agent is held
+/// (SIGSTOP) while the damage is counted. Each repair is told at once.
+///
+/// # Errors
+/// The namespace cannot be read, or a damage cannot be done.
+pub fn rounds(rounds: u32, seed: u64, agent: i32, mut tell: impl FnMut(&Repair) -> Result<()>) -> Result<()> {
+    let mut random = Random::new(seed, "repair");
+    let mut vandal = Vandal { look: Look::open()?, monitor: Monitor::open()?, agent: Pid::from_raw(agent) };
+    let whole = vandal.whole()?;
+    for round in 0..rounds as usize {
+        let damage = &DAMAGES[round % DAMAGES.len()];
+        let held = damage.countable && (round / DAMAGES.len()) % 2 == 1;
+        let script = damage.script(&whole.devices, &mut random);
+        let repair = if held {
+            vandal.count(damage, &script, &whole)?
+        } else {
+            vandal.time(damage, &script, &whole)?
+        };
+        tell(&repair)?;
+        vandal.rest()?;
+        // what the kernel makes new (a device's index) is not in it, and what the plan changed meanwhile nobody has
+        let now = vandal.whole()?;
+        if repair.took_us.is_none() || now != whole {
+            let gone: Vec<&String> = whole.netlink.difference(&now.netlink).collect();
+            let new: Vec<&String> = now.netlink.difference(&whole.netlink).collect();
+            bail!(
+                "{}: the node is not as it was: gone {gone:?}, new {new:?}, left {:?}",
+                damage.name,
+                repair.left
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The node as it must be.
+#[derive(Debug, PartialEq)]
+struct Whole {
+    netlink: State,
+    filter: String,
+    devices: Vec<String>,
+}
+
+struct Vandal {
+    look: Look,
+    monitor: Monitor,
+    agent: Pid,
+}
+
+impl Vandal {
+    fn whole(&mut self) -> Result<Whole> {
+        let netlink = self.settled_state()?;
+        let device = |line: &String| Some(line.strip_prefix("device ")?.split(' ').next()?.to_owned());
+        let devices = netlink.iter().filter_map(device).collect();
+        Ok(Whole { netlink, filter: filter()?, devices })
+    }
+
+    /// A dump may be interrupted by the very change that it shows.
+    fn settled_state(&mut self) -> Result<State> {
+        let mut last = None;
+        for _ in 0..20 {
+            match self.look.state() {
+                Ok(state) => return Ok(state),
+                Err(error) => last = Some(error),
+            }
+            thread::sleep(INTERVAL);
+        }
+        Err(last.context("the kernel was never read")?)
+    }
+
+    /// How long the repair takes.
+    fn time(&mut self, damage: &Damage, script: &str, whole: &Whole) -> Result<Repair> {
+        let start = Instant::now();
+        do_it(damage, script)?;
+        let took = self.wait(damage.watched, start, whole)?;
+        let left = if took.is_some() { Vec::new() } else { self.left(whole)? };
+        Ok(Repair { damage: damage.name.to_owned(), took_us: took.map(micros), counted: None, left })
+    }
+
+    /// How much the repair writes. The agent sleeps until the damage has been looked at.
+    fn count(&mut self, damage: &Damage, script: &str, whole: &Whole) -> Result<Repair> {
+        kill(self.agent, Signal::SIGSTOP)?;
+        let looked = do_it(damage, script).and_then(|()| self.settled_state());
+        self.drain()?;
+        let start = Instant::now();
+        kill(self.agent, Signal::SIGCONT)?;
+        let damaged = looked?;
+        let took = self.wait(damage.watched, start, whole)?;
+        thread::sleep(QUIET);
+        let written = self.drain()?;
+        let wrong =
+            whole.netlink.symmetric_difference(&damaged).map(|line| key(line)).collect::<State>().len()
+                as u64;
+        let left = if took.is_some() { Vec::new() } else { self.left(whole)? };
+        Ok(Repair {
+            damage: damage.name.to_owned(),
+            took_us: took.map(micros),
+            counted: Some((wrong, written)),
+            left,
+        })
+    }
+
+    fn wait(&mut self, watched: Watched, start: Instant, whole: &Whole) -> Result<Option<Duration>> {
+        loop {
+            let netlink =
+                watched == Watched::Filter || self.look.state().is_ok_and(|state| state == whole.netlink);
+            let whole_again = netlink && (watched == Watched::Netlink || filter()? == whole.filter);
+            let elapsed = start.elapsed();
+            if whole_again {
+                return Ok(Some(elapsed));
+            }
+            if elapsed > GIVEN_UP {
+                return Ok(None);
+            }
+            thread::sleep(INTERVAL);
+        }
+    }
+
+    fn left(&mut self, whole: &Whole) -> Result<Vec<String>> {
+        let now = self.settled_state()?;
+        let mut left: Vec<String> = now.symmetric_difference(&whole.netlink).cloned().collect();
+        if filter()? != whole.filter {
+            left.push("the packet filter".to_owned());
+        }
+        Ok(left)
+    }
+
+    /// Takes all pending notifications, and counts those of ours.
+    fn drain(&mut self) -> Result<u64> {
+        let mut count = 0;
+        while let Some(event) = self.monitor.next(Duration::ZERO)? {
+            count += u64::from(self.look.concerns_us(&event));
+        }
+        Ok(count)
+    }
+
+    /// Waits until nothing of ours changes any more.
+    fn rest(&mut self) -> Result<()> {
+        loop {
+            thread::sleep(QUIET);
+            if self.drain()? == 0 {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// Of two lines about one object the part that says which: an altered object is one thing to repair, not two.
+fn key(line: &str) -> String {
+    let words = match line.split(' ').next() {
+        Some("neighbour" | "address" | "sysctl") => 3,
+        Some("fdb") => 4,
+        Some("device") => 2,
+        Some("route") => 6,
+        _ => usize::MAX,
+    };
+    line.split(' ').take(words).collect::<Vec<_>>().join(" ")
+}
+
+fn do_it(damage: &Damage, script: &str) -> Result<()> {
+    let output = Command::new("sh").args(["-c", script]).output().context("cannot run sh")?;
+    if !output.status.success() {
+        bail!("{}: {script}: {}", damage.name, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(())
+}
+
+/// Our table and our accepts in the host's chains.
+fn filter() -> Result<String> {
+    let script = "nft -s list table inet clusterlink; iptables-nft -S FORWARD; ip6tables-nft -S FORWARD";
+    let output = Command::new("sh").args(["-c", script]).output().context("cannot run sh")?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_altered_object_is_one() {
+        let altered = ["neighbour vx-local 242.0.0.1 Some(a)", "neighbour vx-local 242.0.0.1 Some(b)"];
+        assert_eq!(key(altered[0]), key(altered[1]));
+        assert_ne!(key("neighbour vx-local 242.0.0.1 x"), key("neighbour vx-local 242.0.0.2 x"));
+        let routes = [
+            "route 10.0.0.0/8 table 200 193 1024 Unicast a",
+            "route 10.0.0.0/8 table 200 193 1048576 Unreachable",
+        ];
+        assert_ne!(key(routes[0]), key(routes[1]));
+    }
+}

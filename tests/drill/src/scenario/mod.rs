@@ -1,0 +1,111 @@
+//! What is done to the world while the probes run.
+
+mod control;
+mod elsewhere;
+mod gateways;
+mod killed;
+mod repaired;
+mod underlay;
+mod upgraded;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use netperf::wire::clock_us;
+
+use crate::figures::{Mark, Row, rows};
+use crate::probes::Way;
+use crate::random::Random;
+use crate::world::World;
+
+/// Before the first and after the last disturbance.
+const CALM: Duration = Duration::from_millis(300);
+
+/// A disturbance.
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What happens, in one line.
+    pub what: &'static str,
+    /// Rounds of a test.
+    pub few: u32,
+    /// Rounds of a drill.
+    pub full: u32,
+    /// Does it.
+    pub run: fn(&mut Drill<'_>) -> Result<Vec<Row>>,
+}
+
+/// Every scenario with the probes running.
+pub const ALL: &[Scenario] = &[
+    killed::AGENT_KILLED,
+    upgraded::AGENT_UPGRADED,
+    control::APIS_GONE,
+    control::CONTROLLERS_KILLED,
+    elsewhere::ELSEWHERE,
+    underlay::MTU_CHANGED,
+    underlay::UNDERLAY_MOVED,
+    underlay::UNDERLAY_JUMPED,
+    gateways::GATEWAY_MOVED,
+    gateways::MODE_CHANGED,
+    gateways::GATEWAY_LOST,
+    repaired::REPAIRED,
+];
+
+/// A scenario that is under way.
+pub struct Drill<'a> {
+    /// Where.
+    pub world: &'a World,
+    /// Its name.
+    pub name: &'static str,
+    /// How often.
+    pub rounds: u32,
+    /// What its decisions depend on.
+    pub seed: u64,
+    /// Its decisions.
+    pub random: Random,
+    /// What was done, and when.
+    pub marks: Vec<Mark>,
+}
+
+impl<'a> Drill<'a> {
+    /// A scenario before its first round.
+    pub fn new(world: &'a World, scenario: &Scenario, rounds: u32, seed: u64) -> Self {
+        let random = Random::new(seed, scenario.name);
+        Drill { world, name: scenario.name, rounds, seed, random, marks: Vec::new() }
+    }
+
+    /// Notes what is done now, to be named with the losses that follow.
+    pub fn mark(&mut self, what: impl Into<String>) {
+        self.marks.push(Mark { at_us: clock_us(), what: what.into() });
+    }
+
+    /// Runs the rounds while the probes run; any loss is a problem.
+    ///
+    /// # Errors
+    /// A round cannot be carried out.
+    pub fn lossless(&mut self, round: impl FnMut(&mut Self, u32) -> Result<()>) -> Result<Vec<Row>> {
+        let ways = self.world.ways()?;
+        self.probed(&ways, None, round)
+    }
+
+    /// Runs the rounds while the probes run.
+    ///
+    /// # Errors
+    /// A round cannot be carried out.
+    pub fn probed(
+        &mut self,
+        ways: &[Way],
+        loss_expected: Option<&str>,
+        mut round: impl FnMut(&mut Self, u32) -> Result<()>,
+    ) -> Result<Vec<Row>> {
+        let probes = self.world.probes(ways)?;
+        std::thread::sleep(CALM);
+        for number in 0..self.rounds {
+            round(self, number)?;
+        }
+        self.mark("the last round");
+        std::thread::sleep(CALM);
+        let flows = probes.stop()?;
+        Ok(rows(self.name, self.rounds, &flows, &self.marks, loss_expected))
+    }
+}
