@@ -50,7 +50,10 @@ impl Contention {
 
 #[cfg(test)]
 mod tests {
-    use agent_core::Report;
+    use agent_core::fake::FakeKernel;
+    use agent_core::firewall::{Accept, ChainState, ForwardChain};
+    use agent_core::{Actual, HostAddress, HostLink, Known, Pass, Report, Spec};
+    use api::Vtep;
 
     use super::*;
     use crate::keeper::tests::outcome;
@@ -78,6 +81,78 @@ mod tests {
         assert!(notices[0].starts_with("Contended: IPv4 rule 200 lookup 200 was changed"), "{notices:?}");
         // A minute later it is over.
         assert!(!pass(&mut contention, 130, Woken::ByKernel).0);
+    }
+
+    /// Somebody who changes one thing of each kind, and the beginning of that thing's name.
+    type Vandal = (&'static str, fn(&mut Actual));
+
+    const VANDALS: [Vandal; 10] = [
+        ("device vx-bridge", |state| state.devices.get_mut(&Vtep::Bridge).unwrap().mtu = 1000),
+        ("sysctl net.", |state| *state.sysctls.values_mut().next().unwrap() = 7),
+        ("address 241.31.1.1/32", |state| drop(state.addresses.pop_first())),
+        ("FDB entry", |state| drop(state.fdb.pop_first())),
+        ("neighbour", |state| *state.neighbours.values_mut().next().unwrap() = None),
+        ("nftables table", |state| state.firewall.table = None),
+        ("accept in", |state| state.firewall.chains.values_mut().next().unwrap().accept = Accept::Absent),
+        ("nexthop", |state| {
+            let id = *state.nexthops.keys().next_back().unwrap();
+            state.lose_nexthops(BTreeSet::from([id]));
+        }),
+        ("route", |state| drop(state.routes.pop_first())),
+        ("IPv4 rule", |state| drop(state.rules.pop_first())),
+    ];
+
+    fn host() -> FakeKernel {
+        let underlay = HostAddress { network: "172.31.1.1/16".parse().unwrap(), global: true };
+        let eth0 =
+            HostLink { name: "eth0".to_owned(), mtu: 1500, addresses: vec![underlay], ..Default::default() };
+        let mut state = Actual::default();
+        state.host.links.insert(2, eth0);
+        state.host.resilient_groups = true;
+        let chain =
+            ForwardChain::Iptables { family: api::Family::V4, legacy: false, table: "filter".to_owned() };
+        state.firewall.chains.insert(chain, ChainState { drops: true, accept: Accept::Absent });
+        FakeKernel::new(state)
+    }
+
+    fn node() -> Spec {
+        let yaml = "
+            devices: [{type: vxlan, name: vx-bridge, addr: 241.31.1.1/32, mac: '02:54:00:00:00:01', bindDev: eth0, id: 54, port: 4876}]
+            routes: [{cidr: 10.2.0.0/16, gw: 241.31.2.1, dev: vx-bridge, gws: [241.31.2.1, 241.31.2.2]}]
+            fdbs: [{ip: 172.31.2.1, mac: '02:54:00:00:02:01', dev: vx-bridge}]
+            arps: [{ip: 241.31.2.1, mac: '02:54:00:00:02:01', dev: vx-bridge}]
+            firewall: {podCIDRs: [10.1.0.0/16], remoteCIDRs: [10.2.0.0/16]}";
+        let spec = Spec::validate(&crate::config::parse(yaml).unwrap());
+        assert_eq!(spec.invalid, []);
+        spec
+    }
+
+    #[test]
+    fn a_fight_over_any_kind_of_object_is_named_and_everything_else_is_repaired_meanwhile() {
+        let (spec, known) = (node(), Known::default());
+        for (place, (name, damage)) in VANDALS.into_iter().enumerate() {
+            let mut kernel = host();
+            assert_eq!(Pass::new(&spec, &known).run(&mut kernel).unwrap().differing, [], "{name}");
+            let mut contention = Contention::default();
+            let mut contended = BTreeSet::new();
+            for second in 0..60 {
+                damage(&mut kernel.state);
+                let report = Pass::new(&spec, &known).run(&mut kernel).unwrap();
+                let at = Timestamp::from_second(second).unwrap();
+                let mut outcome = Outcome { woken: Woken::ByKernel, at, ..outcome(Ok(report)) };
+                contended = contention.note(&mut outcome);
+            }
+            assert!(contended.iter().any(|object| object.starts_with(name)), "{name}: {contended:?}");
+            // Now it rests, and somebody changes something else.
+            damage(&mut kernel.state);
+            let (_, other) = VANDALS[(place + 4) % VANDALS.len()];
+            other(&mut kernel.state);
+            let pass = Pass { resting: &contended, ..Pass::new(&spec, &known) };
+            let report = pass.run(&mut kernel).unwrap();
+            assert!(report.changed > 0 && !report.is_applied() && report.is_settled(), "{name}: {report:?}");
+            assert!(report.differing.iter().all(|d| contended.contains(&d.object)), "{name}: {report:?}");
+            assert!(Pass::new(&spec, &known).run(&mut kernel).unwrap().is_applied());
+        }
     }
 
     #[test]

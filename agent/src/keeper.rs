@@ -83,9 +83,26 @@ struct Course {
     disk_is_current: bool,
     changed_at: Option<Timestamp>,
     repairs: BTreeMap<Kind, usize>,
+    /// Objects that are left alone, each until then.
+    truces: BTreeMap<String, Instant>,
 }
 
 impl Course {
+    /// What rests now.
+    fn resting(&mut self) -> BTreeSet<String> {
+        let now = Instant::now();
+        self.truces.retain(|_, until| *until > now);
+        self.truces.keys().cloned().collect()
+    }
+
+    /// What is fought over rests for a while; a truce that lasts is not prolonged.
+    fn keep_truces(&mut self, contended: &BTreeSet<String>) {
+        let until = Instant::now() + TRUCE;
+        for object in contended {
+            self.truces.entry(object.clone()).or_insert(until);
+        }
+    }
+
     fn authority(&self, origin: Origin) -> Authority {
         match origin {
             Origin::Disk if !self.disk_is_current => Authority::Additions,
@@ -106,7 +123,7 @@ impl Course {
                 }
                 self.disk_is_current |= report.withheld == 0;
                 // What could not be done may be so by now.
-                self.resync = (!report.is_applied()).then_some(Resync::Doubt);
+                self.resync = (!report.is_settled()).then_some(Resync::Doubt);
             }
             Err(_) => self.resync = Some(Resync::Doubt),
         }
@@ -127,6 +144,7 @@ impl Keeper {
             disk_is_current: false,
             changed_at: None,
             repairs: BTreeMap::new(),
+            truces: BTreeMap::new(),
         };
         loop {
             self.telemetry.liveness.beat();
@@ -143,17 +161,14 @@ impl Keeper {
             }
             course.take(&mut outcome);
             outcome.contended = contention.note(&mut outcome);
-            let contended = !outcome.contended.is_empty();
+            course.keep_truces(&outcome.contended);
             let changed = outcome.result.as_ref().is_ok_and(|report| report.changed > 0);
-            let rest = pace.after(pace::Result { woken, reached: outcome.is_reached(), changed });
+            let settled = outcome.result.as_ref().is_ok_and(Report::is_settled);
+            let rest = pace.after(pace::Result { woken, reached: settled, changed });
             log(&outcome);
             self.telemetry.note(&outcome);
             self.outcome.send_replace(Some(outcome));
-            let next = if contended { self.keep_truce().await } else { self.wait(rest, &mut course).await };
-            let Ok(by) = next else { return };
-            if by == Woken::ByClock {
-                course.resync.get_or_insert(Resync::Clock);
-            }
+            let Ok(by) = self.wait(rest, &mut course).await else { return };
             woken = by;
         }
     }
@@ -165,18 +180,6 @@ impl Keeper {
                 changed = self.goal.changed() => return changed,
                 Some(_) = self.wakes.recv() => {}
                 () = sleep(RESYNC) => self.telemetry.liveness.beat(),
-            }
-        }
-    }
-
-    /// What the other one does meanwhile is seen afterwards, and not kept until then.
-    async fn keep_truce(&mut self) -> Result<Woken, watch::error::RecvError> {
-        let mut over = std::pin::pin!(sleep(TRUCE));
-        loop {
-            tokio::select! {
-                changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
-                () = &mut over => return Ok(Woken::ByKernel),
-                Some(_) = self.wakes.recv() => {}
             }
         }
     }
@@ -194,6 +197,7 @@ impl Keeper {
                     known,
                     reading: if resync.is_some() { Reading::Whole } else { Reading::Current },
                     authority: course.authority(wanted.origin),
+                    resting: course.resting(),
                 };
                 self.worker.pass(order).await
             }
@@ -222,11 +226,16 @@ impl Keeper {
         course: &mut Course,
     ) -> Result<Woken, watch::error::RecvError> {
         let (until, earliest) = (Instant::now() + rest.longest, Instant::now() + rest.shortest);
+        let truce = course.truces.values().min().copied().unwrap_or(until);
         let urgency = loop {
             tokio::select! {
                 changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
                 changed = self.known.changed() => return changed.map(|()| Woken::ByGoal),
-                () = sleep_until(until) => return Ok(Woken::ByClock),
+                () = sleep_until(until) => {
+                    course.resync.get_or_insert(Resync::Clock);
+                    return Ok(Woken::ByClock);
+                }
+                () = sleep_until(truce), if truce < until => return Ok(Woken::ByClock),
                 Some(wake) = self.wakes.recv() => {
                     let urgency = self.hear(&wake, course);
                     if urgency > Urgency::None {

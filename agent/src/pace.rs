@@ -29,7 +29,7 @@ pub(crate) enum Woken {
 pub(crate) struct Result {
     /// Why it was made.
     pub(crate) woken: Woken,
-    /// Whether everything is as the goal says.
+    /// Whether everything is as the goal says, or is left alone on purpose.
     pub(crate) reached: bool,
     /// Whether anything was written.
     pub(crate) changed: bool,

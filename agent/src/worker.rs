@@ -35,6 +35,7 @@ pub(crate) struct Order {
     pub(crate) known: Known,
     pub(crate) reading: Reading,
     pub(crate) authority: Authority,
+    pub(crate) resting: BTreeSet<String>,
 }
 
 type Answer<T> = oneshot::Sender<Result<T, KernelError>>;
@@ -116,8 +117,9 @@ impl Worker {
 /// Who asked may have gone meanwhile; what was done is done.
 fn do_job(kernel: &mut RealKernel, job: Job) {
     match job {
-        Job::Pass(Order { spec, known, reading, authority }, answer) => {
-            let report = Pass { spec: &spec, known: &known, reading, authority }.run(kernel);
+        Job::Pass(Order { spec, known, reading, authority, resting }, answer) => {
+            let pass = Pass { spec: &spec, known: &known, reading, authority, resting: &resting };
+            let report = pass.run(kernel);
             let _ = answer.send(report.map(|report| Passed { report, devices: kernel.devices() }));
         }
         Job::Cleanup(answer) => {

@@ -1,9 +1,12 @@
 //! One pass: read, resolve, compare, apply stage by stage, read again, report.
 
+use std::collections::BTreeSet;
+
 use crate::desired::{Desired, Known};
 use crate::diff::diff;
 use crate::hold::Held;
 use crate::kernel::{Kernel, KernelError, Reading, Refusal};
+use crate::model::Kind;
 use crate::report::{Found, Outcome, Report};
 use crate::restore::only_additions;
 use crate::spec::Spec;
@@ -37,27 +40,31 @@ pub struct Pass<'a> {
     pub reading: Reading,
     /// How much the NodeConfig may decide.
     pub authority: Authority,
+    /// Objects (by [`Step::object`]) that are left as they are: somebody else rewrites them again and again.
+    pub resting: &'a BTreeSet<String>,
+}
+
+impl<'a> Pass<'a> {
+    /// A reading of everything, and full authority.
+    pub fn new(spec: &'a Spec, known: &'a Known) -> Self {
+        static NOTHING: BTreeSet<String> = BTreeSet::new();
+        Pass { spec, known, reading: Reading::Whole, authority: Authority::Full, resting: &NOTHING }
+    }
 }
 
 /// Makes a kernel equal to a NodeConfig, as far as it lets itself.
 pub fn pass(kernel: &mut impl Kernel, spec: &Spec, known: &Known) -> Result<Report, KernelError> {
-    Pass { spec, known, reading: Reading::Whole, authority: Authority::Full }.run(kernel)
+    Pass::new(spec, known).run(kernel)
 }
 
 /// Removes everything of ours, and nothing else.
 pub fn cleanup(kernel: &mut impl Kernel) -> Result<Report, KernelError> {
-    Pass {
-        spec: &Spec::default(),
-        known: &Known::default(),
-        reading: Reading::Whole,
-        authority: Authority::Full,
-    }
-    .run(kernel)
+    Pass::new(&Spec::default(), &Known::default()).run(kernel)
 }
 
 /// Compares a kernel with a NodeConfig and writes nothing.
 pub fn inspect(kernel: &mut impl Kernel, spec: &Spec, known: &Known) -> Result<Report, KernelError> {
-    let pass = Pass { spec, known, reading: Reading::Whole, authority: Authority::Full };
+    let pass = Pass::new(spec, known);
     let view = pass.look(kernel, Reading::Whole)?;
     let outcome = Outcome { untried: true, ..Outcome::default() };
     Ok(pass.report(&view, kernel, outcome))
@@ -68,6 +75,7 @@ struct View {
     desired: Desired,
     changes: ChangeSet,
     withheld: usize,
+    rests: Vec<(Kind, String)>,
 }
 
 impl Pass<'_> {
@@ -102,7 +110,16 @@ impl Pass<'_> {
             Authority::Full => 0,
             Authority::Additions => only_additions(&mut changes, actual),
         };
-        Ok(View { desired, changes, withheld })
+        let mut rests = Vec::new();
+        if !self.resting.is_empty() {
+            changes.retain(|step| {
+                let object = step.object();
+                let rest = self.resting.contains(&object);
+                rests.extend(rest.then_some((step.kind(), object)));
+                !rest
+            });
+        }
+        Ok(View { desired, changes, withheld, rests })
     }
 
     fn report(&self, view: &View, kernel: &impl Kernel, outcome: Outcome) -> Report {
@@ -112,6 +129,7 @@ impl Pass<'_> {
             actual: kernel.actual(),
             remaining: &view.changes,
             withheld: view.withheld,
+            rests: &view.rests,
         };
         found.report(outcome)
     }

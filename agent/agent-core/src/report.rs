@@ -71,6 +71,8 @@ pub enum Cause {
     Invalid,
     /// It must not be done on this host.
     Refused,
+    /// Somebody else rewrites it again and again: it is left as it is for a while.
+    Contended,
     /// The kernel, or a program, did not do it or cannot be read: it is tried again.
     Failed,
 }
@@ -85,6 +87,11 @@ impl Report {
     /// Whether the kernel equals the NodeConfig.
     pub fn is_applied(&self) -> bool {
         self.differing.is_empty()
+    }
+
+    /// Whether nothing is left that may be done: what rests is not for now.
+    pub fn is_settled(&self) -> bool {
+        self.differing.iter().all(|difference| difference.cause == Cause::Contended)
     }
 
     /// Whether everything that this host accepts of a readable NodeConfig was found in the kernel.
@@ -110,6 +117,7 @@ pub(crate) struct Found<'a> {
     pub(crate) actual: &'a Actual,
     pub(crate) remaining: &'a ChangeSet,
     pub(crate) withheld: usize,
+    pub(crate) rests: &'a [(Kind, String)],
 }
 
 impl Found<'_> {
@@ -117,6 +125,13 @@ impl Found<'_> {
         let mut differing = self.unmeant();
         differing.extend(self.unreadable());
         differing.extend(self.undone(&outcome));
+        differing.extend(self.rests.iter().map(|(kind, object)| Difference {
+            kind: *kind,
+            object: object.clone(),
+            problem:
+                "somebody else changes it again and again; it is left as it is for some seconds".to_owned(),
+            cause: Cause::Contended,
+        }));
         Report {
             desired: self.desired.len() + self.spec.invalid.len() + self.desired.refused.len(),
             kinds: counts(self.desired, self.actual, &differing),

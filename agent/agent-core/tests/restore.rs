@@ -5,15 +5,13 @@
 mod world;
 
 use agent_core::fake::FakeKernel;
-use agent_core::{Authority, Known, Pass, Reading, Report, Spec, pass};
+use agent_core::{Authority, Known, Pass, Report, Spec, pass};
 use proptest::prelude::*;
 use world::{any_config, gateway, host, meaning};
 
 fn restore(kernel: &mut FakeKernel, spec: &Spec) -> Report {
     let known = Known::default();
-    Pass { spec, known: &known, reading: Reading::Whole, authority: Authority::Additions }
-        .run(kernel)
-        .unwrap()
+    Pass { authority: Authority::Additions, ..Pass::new(spec, &known) }.run(kernel).unwrap()
 }
 
 #[test]

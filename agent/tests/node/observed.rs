@@ -1,16 +1,14 @@
 //! What is known of the kernel from its own words about our steps is what a reading of everything finds.
 
 use agent::{Known, RealKernel, Spec};
-use agent_core::{Authority, Kernel, Pass, Reading, Report};
+use agent_core::{Kernel, Pass, Reading, Report};
 use api::NodeConfigSpec;
 
 use crate::world::{GATEWAY, Host, P2P, on_host, spec};
 
 fn keep(kernel: &mut RealKernel, config: &NodeConfigSpec) -> Report {
     let (spec, known) = (Spec::validate(config), Known::default());
-    Pass { spec: &spec, known: &known, reading: Reading::Current, authority: Authority::Full }
-        .run(kernel)
-        .unwrap()
+    Pass { reading: Reading::Current, ..Pass::new(&spec, &known) }.run(kernel).unwrap()
 }
 
 /// Compares what one kernel knows with what another, without memory, reads.

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use agent_core::firewall::{Accept, ChainState, ForwardChain};
-use agent_core::{Actual, ActualDevice, ActualNexthop, Host, HostAddress, HostLink, HostRoute, Nexthop, Owner, Route};
+use agent_core::{
+    Actual, ActualDevice, ActualNexthop, Host, HostAddress, HostLink, HostRoute, Nexthop, Owner, Route,
+};
 use api::node_config::{Arp, CidrPair, Device, Fdb, Firewall, NodeConfigSpec, Route as RouteEntry};
 use api::{Family, Vtep};
 use proptest::prelude::*;
@@ -293,7 +295,8 @@ pub fn any_kernel() -> impl Strategy<Value = Actual> {
             let Some(device) = device else { continue };
             state.devices.insert(vtep, device);
             let fresh = state.host.defaults.iter();
-            let fresh = fresh.map(|(setting, value)| (agent_core::Sysctl { device: vtep, setting: *setting }, *value));
+            let fresh = fresh
+                .map(|(setting, value)| (agent_core::Sysctl { device: vtep, setting: *setting }, *value));
             state.sysctls.extend(fresh);
         }
         leave_entries(&mut state, entries);
