@@ -62,14 +62,3 @@ fn api_of(client: &Client, object: &DynamicObject) -> Api<DynamicObject> {
         None => Api::all_with(client.clone(), &resource),
     }
 }
-
-/// The documents of a manifest.
-pub(super) fn documents(manifest: &'static str, text: &str) -> Result<Vec<Value>, MachineError> {
-    let wrong = |problem: String| MachineError::Manifest { manifest, problem };
-    let documents: Vec<Value> =
-        serde_saphyr::from_multiple(text).map_err(|error| wrong(error.to_string()))?;
-    if documents.is_empty() {
-        return Err(wrong("it holds no object".to_owned()));
-    }
-    Ok(documents)
-}

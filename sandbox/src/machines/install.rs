@@ -7,15 +7,10 @@ use kube::Api;
 use serde_json::{Value, json};
 
 use super::MachineError;
-use super::apply::{apply, documents};
+use super::apply::apply;
 use super::planes::{Plane, Planes};
 use crate::addressing::{ClusterLayout, Layout};
 
-const CONTROL_MANIFEST: &str = include_str!("../../../daemonset/control.yaml");
-const MEMBER_MANIFEST: &str = include_str!("../../../daemonset/member.yaml");
-const MEMBERSHIP_MANIFEST: &str = include_str!("../../../daemonset/membership.yaml");
-/// What stands for a member's name in the manifest of its membership.
-const PLACEHOLDER: &str = "cluster-name";
 const SYSTEM: &str = "clusterlink-system";
 const MEMBERS: &str = "clusterlink-members";
 /// As `kosmosctl join` asks for.
@@ -24,17 +19,15 @@ const TOKEN_SECONDS: i64 = 24 * 3600;
 /// Installs everything in every cluster.
 pub(super) async fn install(layout: &Layout, planes: &Planes) -> Result<(), MachineError> {
     let control = planes.control();
-    apply(control, documents("daemonset/control.yaml", CONTROL_MANIFEST)?).await?;
+    apply(control, documents("daemonset/control.yaml", manifests::CONTROL)?).await?;
     let joins = layout.clusters.iter().map(|cluster| join(control, planes.of(&cluster.name), cluster));
     futures::future::try_join_all(joins).await.map(drop)
 }
 
 async fn join(control: &Plane, member: &Plane, cluster: &ClusterLayout) -> Result<(), MachineError> {
-    let mut membership = documents("daemonset/membership.yaml", MEMBERSHIP_MANIFEST)?;
-    membership.iter_mut().for_each(|value| rename(value, &cluster.name));
-    apply(control, membership).await?;
+    apply(control, manifests::membership(&cluster.name)).await?;
     let token = token(control, &cluster.name).await?;
-    let mut objects = documents("daemonset/member.yaml", MEMBER_MANIFEST)?;
+    let mut objects = documents("daemonset/member.yaml", manifests::MEMBER)?;
     for object in &mut objects {
         if object["kind"] == "ConfigMap" && object["metadata"]["name"] == "clusterlink" {
             object["data"]["cluster"] = cluster.name.clone().into();
@@ -51,14 +44,8 @@ async fn join(control: &Plane, member: &Plane, cluster: &ClusterLayout) -> Resul
     apply(member, objects).await
 }
 
-/// Puts the member's name in place of the placeholder, in every string.
-fn rename(value: &mut Value, name: &str) {
-    match value {
-        Value::String(text) if text.contains(PLACEHOLDER) => *text = text.replace(PLACEHOLDER, name),
-        Value::Array(items) => items.iter_mut().for_each(|item| rename(item, name)),
-        Value::Object(fields) => fields.values_mut().for_each(|field| rename(field, name)),
-        _ => {}
-    }
+fn documents(manifest: &'static str, yaml: &str) -> Result<Vec<Value>, MachineError> {
+    manifests::objects(yaml).map_err(|error| MachineError::Manifest { manifest, problem: error.to_string() })
 }
 
 async fn token(control: &Plane, account: &str) -> Result<String, MachineError> {

@@ -165,4 +165,79 @@ mod tests {
             assert!(problem.contains(word), "{problem}");
         }
     }
+
+    /// On a real kernel: the user, its capabilities, what can be written, and that nothing else of the host is there.
+    #[test]
+    #[expect(clippy::print_stdout, reason = "a test that cannot set up its world says so")]
+    fn a_container_can_do_what_its_spec_says_and_no_more() {
+        if !nix::unistd::geteuid().is_root() || Namespace::create().is_err() {
+            assert!(std::env::var("CI").as_deref() != Ok("true"), "no namespaces");
+            println!("skipped: containers need root");
+            return;
+        }
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| {
+            let path = directory.path().join(name);
+            std::fs::create_dir_all(&path).unwrap();
+            path
+        };
+        std::fs::write(path("secret").join("key"), "word").unwrap();
+        std::fs::write(path("programs").join("program"), "").unwrap();
+        let script = "grep -E '^(Uid|Gid|CapEff|CapBnd|NoNewPrivs)' /proc/self/status; cat /etc/secret/key; echo; \
+            touch /state/x && echo written; touch /x /etc/secret/x /proc/sys/net/ipv4/ip_forward 2>&1 | grep -c 'Read-only'; \
+            ls /usr/local/bin; ls /home /root /mnt | grep -v :; cat /proc/net/dev | grep -c eth";
+        let pod: Pod = serde_json::from_value(json!({
+            "spec": {"containers": [{
+                "name": "c", "command": ["sh", "-c", script],
+                "securityContext": {
+                    "runAsUser": 0, "runAsGroup": 7, "readOnlyRootFilesystem": true, "allowPrivilegeEscalation": false,
+                    "capabilities": {"drop": ["ALL"], "add": ["NET_ADMIN"]},
+                },
+                "volumeMounts": [
+                    {"name": "secret", "mountPath": "/etc/secret", "readOnly": true},
+                    {"name": "state", "mountPath": "/state"},
+                ],
+            }]},
+        }))
+        .unwrap();
+        let volumes = BTreeMap::from(["secret", "state"].map(|name| (name.to_owned(), path(name))));
+        let provided = Provided {
+            environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
+            volumes: &volumes,
+            root: &path("root"),
+            programs: &path("programs"),
+            log: directory.path().join("log"),
+        };
+        let plan = Plan::new(&pod, &pod.spec.as_ref().unwrap().containers[0], provided).unwrap();
+        plan.start(&Namespace::create().unwrap()).unwrap().wait().unwrap();
+        let log = std::fs::read_to_string(directory.path().join("log")).unwrap();
+        let words: Vec<&str> = log.split_whitespace().collect();
+        let net_admin = "0000000000001000";
+        let expected = [
+            "Uid:",
+            "0",
+            "0",
+            "0",
+            "0",
+            "Gid:",
+            "7",
+            "7",
+            "7",
+            "7",
+            "CapEff:",
+            net_admin,
+            "CapBnd:",
+            net_admin,
+            "NoNewPrivs:",
+            "1",
+            "word",
+            "written",
+            "3",
+            "program",
+            "0",
+        ];
+        assert_eq!(words, expected, "{log}");
+        assert!(directory.path().join("state/x").exists() && !Path::new("/x").exists());
+        assert!(std::fs::read_dir(path("root")).unwrap().next().is_none(), "its root is nobody else's");
+    }
 }
