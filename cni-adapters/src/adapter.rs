@@ -142,8 +142,9 @@ fn detect(before: Option<&str>, observed: &Observed) -> Choice {
             chosen(before, "as before, its objects cannot be read")
         }
         (Some((adapter, sign)), _) => chosen(adapter, sign),
+        // flannel without anything of its own is read as `node` is.
+        (None, None | Some(Adapter::Flannel)) => chosen(Adapter::Node, "no other CNI found"),
         (None, Some(before)) => chosen(before, "as before, nothing found now"),
-        (None, None) => chosen(Adapter::Node, "no other CNI found"),
     }
 }
 

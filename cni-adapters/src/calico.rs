@@ -87,6 +87,10 @@ impl Source {
     fn is_used(&self, observed: &Observed) -> bool {
         observed.any(&self.pools) || observed.any(&self.blocks)
     }
+
+    fn is_unreadable(&self, observed: &Observed) -> bool {
+        observed.failed(&self.pools).is_some() || observed.failed(&self.blocks).is_some()
+    }
 }
 
 /// From `Converged` on Calico's components are switched to v3; what is in v1 stays there until the migration is deleted.
@@ -154,7 +158,7 @@ fn unreadable(observed: &Observed, source: &Source) -> Vec<Problem> {
         (&V1.blocks, in_v3 && !taken_over),
         (&V3.pools, !in_v3 && taken_over),
         (&V3.blocks, !in_v3 && taken_over),
-        (&MIGRATIONS, V1.is_used(observed) && V3.is_used(observed)),
+        (&MIGRATIONS, V1.is_used(observed) && (V3.is_used(observed) || V3.is_unreadable(observed))),
         (&INSTALLATIONS, !observed.any(&source.blocks)),
         (&CONFIG, !observed.any(&source.blocks)),
     ];
