@@ -12,8 +12,7 @@ use component::{
     events,
 };
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Namespace;
-use kube::{Api, Client, Resource};
+use kube::{Client, Resource};
 use tokio::{
     sync::mpsc,
     task::{AbortHandle, JoinSet},
@@ -30,17 +29,16 @@ use crate::{
     write::{Failure, write_within},
 };
 
+mod identity;
+mod term;
+
+use identity::is_same_server;
+
 /// Reports that come together are answered together.
 const COALESCE: Duration = Duration::from_millis(20);
 const REPORTS: usize = 1024;
 /// Writes under way at once.
 const WRITES: usize = 32;
-/// How long to wait before asking again who an API server is.
-const RETRY: Duration = Duration::from_secs(2);
-/// An API server that does not say who it is by then is asked again.
-const PATIENCE: Duration = Duration::from_secs(15);
-/// What two leaders might see differently, and neither can compute.
-const CONTESTED: Source = Source::Resource(Side::Control, Kind::ClusterNode);
 /// How often is said what is still waited for.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
@@ -115,46 +113,6 @@ pub async fn run_among(config: Config, around: Surroundings) -> Infallible {
     }
 }
 
-/// Whether the member is the control cluster: their kube-system namespaces are one.
-async fn is_same_server(config: &Config, readiness: &Readiness) -> bool {
-    let mut said = None;
-    loop {
-        match tokio::try_join!(identity(&config.member, "member"), identity(&config.control, "control")) {
-            Ok((member, control)) => return member == control,
-            Err(error) => {
-                if said.as_ref() != Some(&error) {
-                    tracing::warn!(
-                        "{error}; trying again. Meanwhile what stands in the member stays as it is"
-                    );
-                }
-                readiness.set(Some(error.clone()));
-                said = Some(error);
-            }
-        }
-        tokio::time::sleep(RETRY).await;
-    }
-}
-
-async fn identity(client: &Client, whose: &str) -> Result<String, String> {
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    let late = || {
-        Err(format!(
-            "the {whose} cluster's API server cannot be asked who it is: no answer within {PATIENCE:?}"
-        ))
-    };
-    let Ok(answer) = tokio::time::timeout(PATIENCE, namespaces.get("kube-system")).await else {
-        return late();
-    };
-    let failed = |why: String| {
-        format!("the {whose} cluster's API server cannot be asked who it is (Namespace kube-system): {why}")
-    };
-    match answer {
-        Ok(namespace) => namespace.metadata.uid.ok_or_else(|| failed("it has no uid".to_owned())),
-        Err(kube::Error::Api(status)) => Err(failed(status.message.clone())),
-        Err(error) => Err(failed(error.to_string())),
-    }
-}
-
 struct Shell {
     config: Config,
     around: Surroundings,
@@ -224,40 +182,6 @@ impl Shell {
         if let Some(watch) = Watch::of(source, client, &self.config.cluster, reports) {
             self.watches.insert(source, self.tasks.spawn(watch.run()));
         }
-    }
-
-    /// A term has ended, or another one has begun.
-    ///
-    /// What was begun in a term is given up with it. A new leader looks at the mesh's ClusterNodes once more before it
-    /// writes: gateways are chosen anew with regard to those that are, and the leader before may have chosen others that
-    /// our watch has not told of yet. The rest is computed.
-    fn turn(&mut self) {
-        self.term = self.around.leadership.term();
-        self.around.metrics.leads(self.term.is_some());
-        self.writes = JoinSet::new();
-        self.in_flight.clear();
-        self.queue.clear();
-        self.pace = Pace::default();
-        if self.term.is_none() {
-            return tracing::info!("another replica may lead; writes nothing, and follows");
-        }
-        tracing::info!("leads, and writes");
-        self.awaited.insert(CONTESTED);
-        self.ending = self.watches.remove(&CONTESTED);
-        self.ending.iter().for_each(AbortHandle::abort);
-    }
-
-    /// Begins the watch anew that a new term asks for, once the one before has ended: what that one has reported is older
-    /// than the list that is waited for. May be given up and called again.
-    async fn finish_turn(&mut self) {
-        let Some(before) = &self.ending else { return };
-        while !before.is_finished() {
-            tokio::task::yield_now().await;
-        }
-        self.ending = None;
-        self.take_all();
-        self.awaited.insert(CONTESTED);
-        self.watch(CONTESTED);
     }
 
     fn take(&mut self, (source, news): Report) {

@@ -78,12 +78,18 @@ impl Candidate {
             let led = self.term().is_some();
             let before = self.elector.holder().map(str::to_owned);
             let attempt = self.attempt().await;
+            let failed = attempt.is_err();
             self.settle(attempt, led);
             if !led && self.elector.holder() != before.as_deref() {
                 tracing::info!(lease = self.name, holder = self.elector.holder(), "the holder of the lease");
             }
-            let jitter = if self.term().is_some() { Duration::ZERO } else { self.jitter };
-            tokio::time::sleep(self.timings.retry_period + jitter).await;
+            let wait = match (self.term(), failed) {
+                // There is little time, and nobody else who could be in the way.
+                (Some(_), true) => self.timings.retry_period / 4,
+                (Some(_), false) => self.timings.retry_period,
+                (None, _) => self.timings.retry_period + self.jitter,
+            };
+            tokio::time::sleep(wait).await;
         }
     }
 

@@ -74,7 +74,7 @@ pub struct Uplink {
     unkept: Option<(Token, Token)>,
     /// No attempt to renew or to keep before this.
     again: Instant,
-    /// What was said last of the file, of the renewal, and of the line.
+    /// What was said last of the file and of the renewal, and of which state of the line.
     said: [Option<String>; 3],
 }
 
@@ -188,7 +188,7 @@ impl Uplink {
         let what = if self.switch.is_usable() { "the credential of before stays in use" } else { JOIN };
         self.say(
             Topic::File,
-            format!("there is no way to the control cluster in what lies there now: {error}; {what}"),
+            &format!("there is no way to the control cluster in what lies there now: {error}; {what}"),
         );
     }
 
@@ -217,7 +217,7 @@ impl Uplink {
                 self.metrics.renewed("failed");
                 self.again = Instant::now() + RETRY;
                 let until = old.expires;
-                self.say(Topic::Renewal, format!("the credential for the control cluster, good until {until}, is not renewed: {error}; trying again"));
+                self.say(Topic::Renewal, &format!("the credential for the control cluster, good until {until}, is not renewed: {error}; trying again"));
             }
         }
     }
@@ -233,7 +233,7 @@ impl Uplink {
                 let problem = format!(
                     "{store}: the renewed credential for the control cluster is in use here and could not be kept: {error}; trying again. A replica that starts after {until} would find the old one, which has run out by then"
                 );
-                self.say(Topic::Renewal, problem);
+                self.say(Topic::Renewal, &problem);
             }
         }
     }
@@ -254,23 +254,34 @@ impl Uplink {
                     || "it may have been revoked".to_owned(),
                     |at| format!("it ran out at {at}"),
                 );
-                self.say(Topic::Line, format!("the control cluster does not accept this member's credential: {why}. What stands in this member stays as it is; {JOIN}"));
+                let text = format!(
+                    "the control cluster does not accept this member's credential: {why}. {STAYS}; {JOIN}"
+                );
+                self.say_as(Topic::Line, "rejected", &text);
             }
             Line::Broken(error) => {
-                self.say(Topic::Line, format!("the control cluster does not answer: {error}. What stands in this member stays as it is; this ends by itself"));
+                let text =
+                    format!("the control cluster does not answer: {error}. {STAYS}; this ends by itself");
+                self.say_as(Topic::Line, "broken", &text);
             }
             Line::Untried | Line::Unusable(_) => {}
         }
     }
 
-    /// Each thing once.
-    fn say(&mut self, topic: Topic, text: String) {
+    /// Each text once.
+    fn say(&mut self, topic: Topic, text: &str) {
+        self.say_as(topic, text, text);
+    }
+
+    /// Each kind of thing once, in whatever words.
+    fn say_as(&mut self, topic: Topic, kind: &str, text: &str) {
         let last = &mut self.said[topic as usize];
-        if last.as_ref() != Some(&text) {
+        if last.as_deref() != Some(kind) {
             tracing::warn!("{text}");
-            *last = Some(text);
+            *last = Some(kind.to_owned());
         }
     }
 }
 
+const STAYS: &str = "What stands in this member stays as it is";
 const JOIN: &str = "kosmosctl join, with the same arguments as before, gives it another";
