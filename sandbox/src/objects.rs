@@ -81,6 +81,7 @@ fn with_room(mut node: Value) -> Value {
     let room = json!({"cpu": "64", "memory": "256Gi", "pods": "200"});
     node["status"]["capacity"] = room.clone();
     node["status"]["allocatable"] = room;
+    node["status"]["nodeInfo"]["kubeletVersion"] = kubernetes::VERSION.into();
     node
 }
 

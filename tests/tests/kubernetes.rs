@@ -6,8 +6,11 @@
 
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use e2e::{eventually, joined, printed, real_kubectl, scenario, sh, skip};
+use netperf::outage::{OutageOptions, OutageReport};
 use netperf::reach::{ReachOptions, ReachReport};
 use netperf::target::{Protocol, Target};
 use sandbox::Sandbox;
@@ -35,6 +38,8 @@ fn everything_is_reached(sandbox: &Sandbox, scope: Scope) {
     assert!(matrix.skipped.is_empty(), "{:?}", matrix.skipped);
 }
 
+/// Where ClusterLink is.
+const SYSTEM: &str = "clusterlink-system";
 const EVERYTHING: Scope = Scope { remote: true, own: true };
 const REMOTE: Scope = Scope { remote: true, own: false };
 
@@ -45,7 +50,8 @@ fn iptables_proxy_with_the_cluster_cidr() {
     every_pod_becomes_ready(&sandbox);
     agents_have_two_capabilities(&sandbox);
     node_ports_answer_from_another_cluster(&sandbox);
-    an_agent_that_is_replaced_interrupts_nothing(&sandbox);
+    agents_that_are_replaced_lose_no_packet(&sandbox);
+    nothing_is_left(sandbox);
 }
 
 #[test]
@@ -86,7 +92,7 @@ fn get(sandbox: &Sandbox, cluster: &str, arguments: &[&str]) -> Value {
 fn every_pod_becomes_ready(sandbox: &Sandbox) {
     for cluster in ["control", "a", "b"] {
         eventually(|| {
-            let pods = get(sandbox, cluster, &["get", "pods", "-n", "clusterlink-system"]);
+            let pods = get(sandbox, cluster, &["get", "pods", "-n", SYSTEM]);
             let pods = pods["items"].as_array().cloned().unwrap_or_default();
             let unready: Vec<&Value> =
                 pods.iter().filter(|pod| !is_ready(pod)).map(|pod| &pod["metadata"]["name"]).collect();
@@ -166,37 +172,58 @@ fn asked(sandbox: &Sandbox, from: &str, targets: Vec<Target>) -> ReachReport {
     sandbox.netperf(from, &ReachOptions::new(targets).to_args()).unwrap()
 }
 
-/// Its successor is another pod, and all that it finds in the kernel is right already.
-fn an_agent_that_is_replaced_interrupts_nothing(sandbox: &Sandbox) {
-    let agents = || {
-        let pods = get(
-            sandbox,
-            "b",
-            &["get", "pods", "-n", "clusterlink-system", "-l", "app.kubernetes.io/name=clusterlink-agent"],
-        );
-        let pods = pods["items"].as_array().cloned().unwrap_or_default();
-        pods.iter()
-            .map(|pod| (pod["metadata"]["name"].as_str().unwrap_or_default().to_owned(), is_ready(pod)))
-            .collect::<Vec<_>>()
-    };
-    let before = agents();
+/// All agents of a cluster go at once. Their successors are other pods, and find everything in the kernel as it should be: of
+/// a flow that runs all the while not one packet is lost.
+fn agents_that_are_replaced_lose_no_packet(sandbox: &Sandbox) {
+    let before: Vec<String> = agents(sandbox).into_iter().map(|(name, _)| name).collect();
     let routes = sh(sandbox, "b1", "ip route show table 200");
-    let deleted = real_kubectl(
-        sandbox,
-        "b",
-        &["delete", "pod", "-n", "clusterlink-system", &before[0].0, &before[1].0],
-        "",
-    );
-    printed("kubectl delete pod", &deleted);
-    assert_eq!(
-        sh(sandbox, "b1", "ip route show table 200"),
-        routes,
-        "an agent that ends leaves the data plane"
-    );
+    let address = sandbox.layout().clusters[1].nodes[0].pods[0].addresses[0];
+    let mut flow = OutageOptions::new(Target::new("b1-pod1", address));
+    flow.rate = 200;
+    flow.duration = Duration::from_secs(8);
+    let report = thread::scope(|scope| {
+        let flow = scope.spawn(|| sandbox.netperf::<OutageReport>("a3-pod1", &flow.to_args()).unwrap());
+        thread::sleep(Duration::from_secs(1));
+        let names: Vec<&str> = before.iter().map(String::as_str).collect();
+        let delete = [&["delete", "pod", "-n", SYSTEM], &names[..]].concat();
+        printed("kubectl delete pod", &real_kubectl(sandbox, "b", &delete, ""));
+        assert_eq!(
+            sh(sandbox, "b1", "ip route show table 200"),
+            routes,
+            "an agent that ends leaves the data plane"
+        );
+        flow.join().unwrap()
+    });
+    let account = &report.account;
+    assert!(account.sent > 1000, "{report}");
+    assert_eq!((account.forward.lost, account.backward.lost, account.unknown.lost), (0, 0, 0), "{report}");
     eventually(|| {
-        let now = agents();
-        let new = now.iter().all(|(name, ready)| *ready && !before.iter().any(|(old, _)| old == name));
+        let now = agents(sandbox);
+        let new = now.iter().all(|(name, ready)| *ready && !before.contains(name));
         if now.len() == 2 && new { Ok(()) } else { Err(format!("no successors are ready: {now:?}")) }
     });
     everything_is_reached(sandbox, REMOTE);
+}
+
+/// Cluster b's agents, and whether each is ready.
+fn agents(sandbox: &Sandbox) -> Vec<(String, bool)> {
+    let pods =
+        get(sandbox, "b", &["get", "pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=clusterlink-agent"]);
+    let pods = pods["items"].as_array().cloned().unwrap_or_default();
+    let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+    pods.iter().map(|pod| (name(pod), is_ready(pod))).collect()
+}
+
+/// Of the clusters' programs, of their files on the nodes, and of what they set, nothing is left on the host.
+fn nothing_is_left(sandbox: Sandbox) {
+    let (directory, name) = (sandbox.state().path().to_owned(), sandbox.state().name().to_owned());
+    sandbox.down().unwrap();
+    assert!(!directory.exists(), "{} is left", directory.display());
+    eventually(|| {
+        let commands = std::fs::read_dir("/proc").unwrap().flatten();
+        let commands = commands.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+        let left = commands.map(|line| String::from_utf8_lossy(&line).replace('\0', " "));
+        let left: Vec<String> = left.filter(|line| line.contains(&format!("/{name}/"))).collect();
+        if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:?}")) }
+    });
 }

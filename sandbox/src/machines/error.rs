@@ -9,6 +9,9 @@ use crate::state::StateError;
 /// Why a real cluster is not there.
 #[derive(Debug, thiserror::Error)]
 pub enum MachineError {
+    /// This machine cannot have real clusters.
+    #[error("{0}")]
+    Missing(String),
     /// A program of Kubernetes or flannel is not built.
     #[error(transparent)]
     Kubernetes(#[from] ::kubernetes::MissingBinaries),

@@ -92,6 +92,9 @@ impl Clusters {
         listeners: Vec<HostListener>,
         runtime: &Runtime,
     ) -> Result<Self, MachineError> {
+        if let Some(missing) = missing() {
+            return Err(MachineError::Missing(missing));
+        }
         let programs = ::kubernetes::Binaries::find()?;
         Progress::step(format!("{} control planes", parts.layout.clusters.len() + 1));
         let mut planes = Planes::start(parts, &programs)?;

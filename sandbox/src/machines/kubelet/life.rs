@@ -520,7 +520,8 @@ impl Running {
     }
 }
 
-async fn remove(client: &Client, pod: &Pod) -> Result<(), kube::Error> {
+/// Lets a pod's object go, whose processes have ended.
+pub(super) async fn remove(client: &Client, pod: &Pod) -> Result<(), kube::Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let parameters = DeleteParams {
         grace_period_seconds: Some(0),

@@ -141,6 +141,11 @@ fn found(
     let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref());
     let Some(machine) = node.and_then(|node| context.machines.find(cluster, node)) else { return };
     if is_of_the_world(&pod) {
+        if pod.metadata.deletion_timestamp.is_some() {
+            // Its namespace and its process stay, as they do with the embedded API.
+            let client = context.client.clone();
+            tokio::spawn(async move { life::remove(&client, &pod).await });
+        }
         return;
     }
     let uid = pod.uid().unwrap_or_default();
