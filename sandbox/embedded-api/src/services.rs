@@ -115,6 +115,14 @@ impl Allocations {
         if let Some(old) = old.filter(|o| o["spec"]["type"] != "ExternalName") {
             keep_addresses(service, old)?;
         }
+        let external = matches!(service["spec"]["type"].as_str(), Some("NodePort" | "LoadBalancer"));
+        let before = old.map(|old| &old["spec"]["externalTrafficPolicy"]);
+        if external && service["spec"]["externalTrafficPolicy"].is_null() {
+            service["spec"]["externalTrafficPolicy"] = json!("Cluster");
+        } else if !external && before == Some(&service["spec"]["externalTrafficPolicy"]) {
+            // It went with the type that it was for.
+            service["spec"].as_object_mut().and_then(|spec| spec.remove("externalTrafficPolicy"));
+        }
         if service["spec"]["internalTrafficPolicy"].is_null() {
             service["spec"]["internalTrafficPolicy"] = json!("Cluster");
         }
@@ -298,7 +306,12 @@ fn keep_addresses(service: &mut Value, old: &Value) -> Result<(), Vec<Cause>> {
     let single = service["spec"]["clusterIP"].as_str().filter(|ip| !ip.is_empty());
     let changed = single.is_some_and(|ip| before.first().is_some_and(|first| first != ip));
     if !before.is_empty() && (changed || (!after.is_empty() && after[0] != before[0])) {
-        return Err(vec![immutable("spec.clusterIPs[0]", &json!(after), "may not change once set")]);
+        // The list follows the first address where only that was changed.
+        let mut asked = after;
+        if let (Some(single), true) = (single, changed) {
+            asked.splice(..asked.len().min(1), [single.to_owned()]);
+        }
+        return Err(vec![immutable("spec.clusterIPs[0]", &json!(asked), "may not change once set")]);
     }
     if after.is_empty() {
         for field in ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"] {

@@ -108,6 +108,10 @@ impl Patching<'_> {
                 let current = merged.get(name).and_then(Value::as_object).unwrap_or(&nothing);
                 self.object(below, current, patch, path)?.map(Value::Object)
             }
+            // A list that is not there is taken as it comes, whatever in it has the same key.
+            Value::Array(patch) if !merged.contains_key(name) && !patch.iter().any(has_directive) => {
+                Some(value.clone())
+            }
             Value::Array(patch) => {
                 let current =
                     merged.get(name).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
@@ -156,6 +160,7 @@ impl Patching<'_> {
         (keys, path): (&[String], &str),
     ) -> Result<Vec<Value>, StrategicMergeError> {
         let mut merged = current.to_vec();
+        let mut patched = Vec::new();
         for (i, item) in patch.iter().enumerate() {
             let path = format!("{path}[{i}]");
             let fields = item
@@ -175,8 +180,9 @@ impl Patching<'_> {
                 (None, Some(item)) => merged.push(Value::Object(item)),
                 (None, None) => {}
             }
+            patched.push(item);
         }
-        Ok(merged)
+        Ok(in_order(merged, current, &patched, keys))
     }
 
     /// Items that the client ordered stand in its order; those it does not know keep their place among them.
@@ -226,6 +232,32 @@ enum Keys {
     None,
     Itself,
     Fields(Vec<String>),
+}
+
+fn has_directive(item: &Value) -> bool {
+    item.get(DIRECTIVE).is_some()
+}
+
+/// What the patch names stands in the patch's order; what it does not name stays before what came after it, and comes after
+/// what is new.
+fn in_order(merged: Vec<Value>, current: &[Value], patch: &[&Value], keys: &[String]) -> Vec<Value> {
+    let in_patch = |item: &Value| patch.iter().position(|known| keys_agree(keys, known, item));
+    let (mut named, others): (Vec<Value>, Vec<Value>) =
+        merged.into_iter().partition(|item| in_patch(item).is_some());
+    named.sort_by_key(in_patch);
+    let before = |item: &Value| current.iter().position(|known| keys_agree(keys, known, item));
+    let mut others = others.into_iter().peekable();
+    let mut ordered = Vec::new();
+    for item in named {
+        while let Some(other) = others.next_if(
+            |other| matches!((before(other), before(&item)), (Some(other), Some(item)) if other < item),
+        ) {
+            ordered.push(other);
+        }
+        ordered.push(item);
+    }
+    ordered.extend(others);
+    ordered
 }
 
 fn keys_agree(keys: &[String], left: &Value, right: &Value) -> bool {

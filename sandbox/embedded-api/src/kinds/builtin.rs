@@ -260,6 +260,7 @@ fn configuration(core: &Row) -> Vec<Row> {
             kind: "ServiceAccount",
             short_names: &["sa"],
             columns: column::SERVICE_ACCOUNT,
+            strategy: Strategy::ServiceAccount,
             component: component::<ServiceAccount>,
             ..core.copy()
         },

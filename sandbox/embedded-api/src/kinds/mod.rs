@@ -6,6 +6,7 @@ pub(crate) mod columns;
 pub(crate) mod crd;
 mod events;
 pub(crate) mod strategy;
+pub(crate) mod validation;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -16,6 +16,7 @@ pub(crate) enum Strategy {
     EndpointSlice,
     ConfigMap,
     Secret,
+    ServiceAccount,
     Crd,
     /// A kind that a CRD defines.
     Custom,
@@ -40,6 +41,11 @@ impl Strategy {
     /// Custom resources must say which version they replace.
     pub(crate) fn allows_unconditional_update(self) -> bool {
         self != Self::Custom
+    }
+
+    /// Whether a delete answers with the object that it deleted.
+    pub(crate) fn returns_deleted(self) -> bool {
+        matches!(self, Self::Pod | Self::Service | Self::ServiceAccount)
     }
 
     /// Whether the kind takes strategic merge patches.
@@ -67,6 +73,8 @@ impl Strategy {
             Self::Namespace => prepare_namespace(new, old),
             Self::Pod => prepare_pod(new, old),
             Self::Secret => encode_string_data(new),
+            Self::Node => prepare_node(new),
+            Self::Service if new["status"].is_null() => new["status"] = json!({"loadBalancer": {}}),
             _ => {}
         }
     }
@@ -81,11 +89,23 @@ impl Strategy {
                 causes
             }
             Self::EndpointSlice => unchanged(new, old, "addressType").into_iter().collect(),
-            Self::Node => fixed_once_set(new, old, "podCIDR").into_iter().collect(),
             Self::Pod => fixed_once_set(new, old, "nodeName").into_iter().collect(),
             Self::Crd => crd_changes(new, old),
             _ => Vec::new(),
         }
+    }
+}
+
+/// The one podCIDR and the first of the podCIDRs are the same.
+fn prepare_node(new: &mut Value) {
+    let Some(spec) = new.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let first = spec.get("podCIDRs").and_then(|cidrs| cidrs.get(0)).cloned();
+    match (spec.get("podCIDR").cloned(), first) {
+        (Some(one), None) if one.as_str().is_some_and(|one| !one.is_empty()) => {
+            spec.insert("podCIDRs".to_owned(), json!([one]));
+        }
+        (None, Some(first)) => _ = spec.insert("podCIDR".to_owned(), first),
+        _ => {}
     }
 }
 

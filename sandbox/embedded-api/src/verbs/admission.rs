@@ -5,8 +5,8 @@ use structural_schema::{Operation, track_update};
 
 use super::{Call, Written, metadata};
 use crate::gc;
-use crate::kinds::crd;
 use crate::kinds::strategy::Strategy;
+use crate::kinds::{crd, validation};
 use crate::request::FieldValidation;
 use crate::state::{State, finalizers};
 use crate::status::{Answer, Cause, Status};
@@ -195,10 +195,16 @@ fn validate(call: &Call<'_>, new: &Value, old: Option<&Value>) -> Answer<()> {
     let mut causes = metadata::validate(call, new, old);
     let mut schema = call.version().schema.validate(new, old);
     // What an owner reference lacks has been said.
-    schema.retain(|cause| !cause.field.starts_with("metadata.ownerReferences["));
+    let own = validation::causes(&call.resource, new, old);
+    let said = |field: &str| {
+        let below = format!("{field}.");
+        own.iter().any(|cause| cause.field == field || cause.field.starts_with(&below))
+    };
+    schema.retain(|cause| !cause.field.starts_with("metadata.ownerReferences[") && !said(&cause.field));
     if let Some(fields) = call.resource.strategy.keyed_fields() {
         causes.extend(fields.iter().flat_map(|field| bad_keys(new, field)));
     }
+    causes.extend(own);
     causes.extend(schema.into_iter().map(|c| Cause {
         reason: c.reason.to_owned(),
         message: c.message,

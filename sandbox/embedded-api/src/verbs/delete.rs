@@ -98,6 +98,11 @@ pub(crate) fn delete(call: &Call<'_>, state: &mut State, options: &DeleteOptions
     let object = state.load(&address).ok_or_else(|| call.not_found())?;
     options.check(call, &object)?;
     let done = || {
+        if call.resource.strategy.returns_deleted() {
+            let mut last = object.clone();
+            call.resource.show(&mut last, &call.info.version);
+            return last;
+        }
         let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
         Status::deleted(call.resource.subject(call.name()), uid)
     };

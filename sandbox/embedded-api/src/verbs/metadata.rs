@@ -196,6 +196,9 @@ const LABEL_VALUE: &str = "a valid label must be an empty string or consist of a
 const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
 fn bad_name(call: &Call<'_>, name: &str) -> Option<Cause> {
+    if call.resource.strategy == Strategy::Namespace && name.contains('.') {
+        return Some(invalid("metadata.name", name, "must not contain dots"));
+    }
     if call.resource.strategy.names_are_labels() {
         return (name.len() > 63 || !is_label(name)).then(|| invalid("metadata.name", name, LABEL));
     }

@@ -96,3 +96,49 @@ async fn only_masters_read_the_secrets_of_the_system() {
     assert_eq!(stranger.apiserver_version().await.unwrap().minor, "33");
     server.close();
 }
+
+/// What Kubernetes has and this server has not is refused in words that say so: 501 for kinds and subresources of
+/// Kubernetes, 404 for what discovery does not show, and never an answer that only looks right.
+#[tokio::test]
+async fn what_is_not_served_says_so() {
+    use http_body_util::BodyExt as _;
+    let server = server(config());
+    let client = in_process(&server);
+    config_maps(&client).create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
+    let ask = async |method: &str, path: &str| {
+        let body = kube::client::Body::from(b"{}".to_vec());
+        let request = request(method, path).header("content-type", "application/json").body(body).unwrap();
+        let answer = client.send(request).await.unwrap();
+        let code = answer.status().as_u16();
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!((&body["kind"], &body["code"]), (&json!("Status"), &json!(code)), "{method} {path}");
+        (code, body["message"].as_str().unwrap().to_owned())
+    };
+    for (method, path) in [
+        ("POST", "/api/v1/namespaces/default/serviceaccounts/default/token"),
+        ("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews"),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews"),
+        ("POST", "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"),
+        ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles"),
+        ("GET", "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"),
+        ("GET", "/apis/apps/v1/deployments"),
+        ("GET", "/apis/apps/v1/daemonsets"),
+        ("GET", "/apis/policy/v1/poddisruptionbudgets"),
+        ("GET", "/apis/networking.k8s.io/v1/networkpolicies"),
+        ("GET", "/api/v1/namespaces/default/pods/p/log"),
+        ("POST", "/api/v1/namespaces/default/pods/p/eviction"),
+        ("POST", "/api/v1/namespaces/default/pods/p/binding"),
+        ("GET", "/api/v1/persistentvolumes"),
+    ] {
+        let (code, message) = ask(method, path).await;
+        assert!(
+            code == 501 && message.contains("is not served by the embedded API"),
+            "{path}: {code} {message}"
+        );
+    }
+    for path in ["/apis/example.com/v1/things", "/apis/apps/v1", "/api/v2", "/nowhere"] {
+        assert_eq!(ask("GET", path).await.0, 404, "{path}");
+    }
+    assert_eq!(ask("OPTIONS", "/api/v1/pods").await.0, 405);
+}
