@@ -93,17 +93,22 @@ impl Row {
 
 /// One row for each mode that the flows used. A loss is a problem unless it is expected.
 pub fn rows(scenario: &str, rounds: u32, flows: &[Flow], marks: &[Mark], expected: Option<&str>) -> Vec<Row> {
-    let mut by_mode: BTreeMap<&str, Row> = BTreeMap::new();
+    let mut by_mode: BTreeMap<&str, (Row, Vec<&Flow>)> = BTreeMap::new();
     for flow in flows {
         let mode = match flow.way.mode {
             NetworkType::Gateway => "gateway",
             NetworkType::P2p => "p2p",
         };
-        let row = by_mode.entry(mode).or_insert_with(|| Row::of(scenario, mode, rounds));
+        let (row, all) = by_mode.entry(mode).or_insert_with(|| (Row::of(scenario, mode, rounds), Vec::new()));
+        all.push(flow);
         row.loss_expected = expected.map(str::to_owned);
         add(row, flow, marks);
     }
-    by_mode.into_values().collect()
+    let finish = |(mut row, flows): (Row, Vec<&Flow>)| {
+        slept(&mut row, &flows);
+        row
+    };
+    by_mode.into_values().map(finish).collect()
 }
 
 fn add(row: &mut Row, flow: &Flow, marks: &[Mark]) {
@@ -128,13 +133,15 @@ fn add(row: &mut Row, flow: &Flow, marks: &[Mark]) {
     for (error, count) in &flow.report.errors {
         row.notes.push(format!("{}: {count} × {error}", name(flow)));
     }
-    if flow.report.skipped > 0 {
-        let pause = flow.report.longest_pause_us as f64 / 1e3;
-        row.notes.push(format!(
-            "{}: the sender slept through {} packets, at most {pause:.0} ms",
-            name(flow),
-            flow.report.skipped
-        ));
+}
+
+/// What the senders slept through, of all of a row's flows: it was not measured.
+fn slept(row: &mut Row, flows: &[&Flow]) {
+    let skipped: u64 = flows.iter().map(|flow| flow.report.skipped).sum();
+    let due = flows.iter().map(|flow| flow.report.account.sent).sum::<u64>() + skipped;
+    let longest = flows.iter().map(|flow| flow.report.longest_pause_us).max().unwrap_or(0) / 1000;
+    if skipped > 0 {
+        row.notes.push(format!("the senders slept through {skipped} of {due} beats, at most {longest} ms"));
     }
 }
 

@@ -4,7 +4,7 @@ use crate::random::Random;
 
 /// What is looked at to see the repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Watched {
+pub(super) enum Watched {
     /// Devices, addresses, routes and all else that netlink tells.
     Netlink,
     /// Our nftables table and our accept in the host's own chain.
@@ -15,15 +15,15 @@ pub enum Watched {
 
 /// One kind of damage.
 #[derive(Debug, Clone, Copy)]
-pub struct Damage {
+pub(super) struct Damage {
     /// Its name.
-    pub name: &'static str,
+    pub(super) name: &'static str,
     /// A shell script; `$D` is one of our devices, `$N` a random number.
     script: &'static str,
     /// What shows it.
-    pub watched: Watched,
+    pub(super) watched: Watched,
     /// Whether nothing but objects goes: then writes can be counted.
-    pub countable: bool,
+    pub(super) countable: bool,
 }
 
 const fn netlink(name: &'static str, script: &'static str) -> Damage {
@@ -46,7 +46,7 @@ macro_rules! pick {
 }
 
 /// Everything that is tried, one at a time.
-pub const DAMAGES: &[Damage] = &[
+pub(super) const DAMAGES: &[Damage] = &[
     device("device deleted", "ip link del $D"),
     device("device set down", "ip link set $D down"),
     device("device's MTU changed", "ip link set $D mtu 1300"),
@@ -108,7 +108,7 @@ pub const DAMAGES: &[Damage] = &[
 
 impl Damage {
     /// The script for one of these devices.
-    pub fn script(&self, devices: &[String], random: &mut Random) -> String {
+    pub(super) fn script(&self, devices: &[String], random: &mut Random) -> String {
         let device = random.pick(devices);
         let far = if device.ends_with("-6") { "fd00:ac1f::66:66" } else { "172.31.66.66" };
         format!("D={device}; N={}; FAR={far}; {}", random.below(1 << 20), self.script)

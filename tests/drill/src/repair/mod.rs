@@ -22,6 +22,8 @@ use state::{Look, State};
 const GIVEN_UP: Duration = Duration::from_secs(20);
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(3);
+/// How many differences are named.
+const MOST_NAMED: usize = 4;
 /// How long nothing may happen before a round begins.
 const QUIET: Duration = Duration::from_millis(150);
 
@@ -59,16 +61,12 @@ pub fn rounds(rounds: u32, seed: u64, agent: i32, mut tell: impl FnMut(&Repair) 
         };
         tell(&repair)?;
         vandal.rest()?;
-        // what the kernel makes new (a device's index) is not in it, and what the plan changed meanwhile nobody has
+        if repair.took_us.is_none() {
+            vandal.undo(&whole)?;
+        }
         let now = vandal.whole()?;
-        if repair.took_us.is_none() || now != whole {
-            let gone: Vec<&String> = whole.netlink.difference(&now.netlink).collect();
-            let new: Vec<&String> = now.netlink.difference(&whole.netlink).collect();
-            bail!(
-                "{}: the node is not as it was: gone {gone:?}, new {new:?}, left {:?}",
-                damage.name,
-                repair.left
-            );
+        if now != whole {
+            bail!("{}: the node is not as it was: {:?}", damage.name, differences(&whole, &now));
         }
     }
     Ok(())
@@ -80,6 +78,17 @@ struct Whole {
     netlink: State,
     filter: String,
     devices: Vec<String>,
+}
+
+/// What the second one lacks or has too much: how much of it, and the first few.
+fn differences(whole: &Whole, now: &Whole) -> Vec<String> {
+    let gone = whole.netlink.difference(&now.netlink).map(|line| format!("gone: {line}"));
+    let new = now.netlink.difference(&whole.netlink).map(|line| format!("new: {line}"));
+    let filter = (whole.filter != now.filter).then(|| "the packet filter".to_owned());
+    let all: Vec<String> = filter.into_iter().chain(new).chain(gone).collect();
+    let more = all.len().saturating_sub(MOST_NAMED);
+    let rest = (more > 0).then(|| format!("and {more} more"));
+    all.into_iter().take(MOST_NAMED).chain(rest).collect()
 }
 
 struct Vandal {
@@ -157,13 +166,18 @@ impl Vandal {
         }
     }
 
-    fn left(&mut self, whole: &Whole) -> Result<Vec<String>> {
-        let now = self.settled_state()?;
-        let mut left: Vec<String> = now.symmetric_difference(&whole.netlink).cloned().collect();
-        if filter()? != whole.filter {
-            left.push("the packet filter".to_owned());
+    /// What was not repaired must not stop the other rounds: a device with a name of the vandal's is the one thing that keeps
+    /// an agent from making its own.
+    fn undo(&mut self, whole: &Whole) -> Result<()> {
+        let _ = Command::new("sh").args(["-c", "ip link del vx-stolen 2>/dev/null"]).status();
+        match self.wait(Watched::Everything, Instant::now(), whole)? {
+            Some(_) => Ok(()),
+            None => bail!("the node does not become whole again: {:?}", self.left(whole)?),
         }
-        Ok(left)
+    }
+
+    fn left(&mut self, whole: &Whole) -> Result<Vec<String>> {
+        Ok(differences(whole, &self.whole()?))
     }
 
     /// Takes all pending notifications, and counts those of ours.

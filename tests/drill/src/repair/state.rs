@@ -20,10 +20,10 @@ const SETTINGS: [(Family, &str); 3] =
     [(Family::V4, "rp_filter"), (Family::V4, "forwarding"), (Family::V6, "forwarding")];
 
 /// Lines, each one object.
-pub type State = BTreeSet<String>;
+pub(super) type State = BTreeSet<String>;
 
 /// Reads a namespace.
-pub struct Look {
+pub(super) struct Look {
     netlink: Netlink,
     ours: BTreeMap<u32, String>,
 }
@@ -33,7 +33,7 @@ impl Look {
     ///
     /// # Errors
     /// There is no netlink.
-    pub fn open() -> Result<Self> {
+    pub(super) fn open() -> Result<Self> {
         Ok(Look { netlink: Netlink::open()?, ours: BTreeMap::new() })
     }
 
@@ -41,7 +41,7 @@ impl Look {
     ///
     /// # Errors
     /// A dump fails; one that was interrupted is to be asked for again.
-    pub fn state(&mut self) -> Result<State> {
+    pub(super) fn state(&mut self) -> Result<State> {
         let links = self.netlink.links()?;
         let names: BTreeMap<u32, String> = links.iter().map(|link| (link.index, link.name.clone())).collect();
         let name = |index: u32| names.get(&index).cloned().unwrap_or_else(|| format!("#{index}"));
@@ -106,7 +106,7 @@ impl Look {
     }
 
     /// Whether a notification tells of something of ours, given the devices that the last reading found.
-    pub fn concerns_us(&self, event: &Event) -> bool {
+    pub(super) fn concerns_us(&self, event: &Event) -> bool {
         match event {
             Event::Link { index, name } => self.ours.contains_key(index) || name.starts_with(PREFIX),
             Event::Address { device } | Event::Neighbour { device } | Event::Fdb { device } => {

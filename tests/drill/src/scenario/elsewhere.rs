@@ -3,6 +3,7 @@
 use anyhow::{Result, bail};
 use api::{Cluster, EXCLUDE_LABEL};
 use k8s_openapi::api::core::v1::Node;
+use kube::core::ObjectMeta;
 use serde_json::{Value, json};
 
 use super::{Drill, Scenario};
@@ -31,7 +32,7 @@ fn elsewhere(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         exclude(world, Value::Null)?;
         routed(world, "10.4.2.0/24", true)?;
 
-        drill.mark(format!("round {round}: a CIDR of cluster e is replaced"));
+        drill.mark(format!("round {round}: the node of cluster e comes back with another CIDR"));
         pod_cidrs(world, "10.55.1.0/24")?;
         routed(world, "10.5.1.0/24", false)?;
         routed(world, "10.55.1.0/24", true)?;
@@ -45,7 +46,7 @@ fn elsewhere(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         world.apis.delete::<Cluster>("control", "e")?;
         routed(world, "10.5.1.0/24", false)?;
         drill.mark(format!("round {round}: cluster e comes"));
-        cluster.metadata = kube::core::ObjectMeta { name: Some("e".to_owned()), ..Default::default() };
+        cluster.metadata = ObjectMeta { name: Some("e".to_owned()), ..Default::default() };
         cluster.status = None;
         world.apis.create("control", &cluster)?;
         routed(world, "10.5.1.0/24", true)?;
@@ -57,9 +58,19 @@ fn exclude(world: &World, label: Value) -> Result<()> {
     world.apis.patch::<Node>("d", "node2", &json!({"metadata": {"labels": {EXCLUDE_LABEL: label}}}))
 }
 
+/// A node's CIDR is for its life: it is made anew.
 fn pod_cidrs(world: &World, v4: &str) -> Result<()> {
-    let patch = json!({"spec": {"podCIDR": v4, "podCIDRs": [v4, "fd00:10:5:1::/64"]}});
-    world.apis.patch::<Node>("e", "node1", &patch)
+    let mut node: Node = world.apis.get("e", "node1")?;
+    world.apis.delete::<Node>("e", "node1")?;
+    node.metadata =
+        ObjectMeta { name: node.metadata.name, labels: node.metadata.labels, ..ObjectMeta::default() };
+    let status = node.status.clone();
+    if let Some(spec) = &mut node.spec {
+        spec.pod_cidr = Some(v4.to_owned());
+        spec.pod_cidrs = Some(vec![v4.to_owned(), "fd00:10:5:1::/64".to_owned()]);
+    }
+    world.apis.create("e", &node)?;
+    world.apis.patch_status::<Node>("e", "node1", &json!({"status": status}))
 }
 
 /// Waits until every witness has, or has not, a route to this network.

@@ -2,10 +2,11 @@
 
 use std::net::Ipv4Addr;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use api::{NodeConfig, NodeId};
+use netlink::{Event, Monitor, Namespace};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
@@ -24,8 +25,8 @@ pub(super) const AGENT_KILLED: Scenario = Scenario {
     run: agent_killed,
 };
 
-/// An apply begins some milliseconds after the NodeConfig has changed, and takes some.
-const WITHIN: Duration = Duration::from_millis(120);
+/// How long an apply may let itself be waited for; then the agent is killed where it is.
+const WITHIN: Duration = Duration::from_secs(2);
 /// Peers that are added so that there is an apply.
 const PEERS: u8 = 40;
 /// The kernel objects of such a peer: neighbour, FDB entry, nexthop, route.
@@ -37,15 +38,17 @@ fn agent_killed(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         let world = drill.world;
         let agents = running(&world.sandbox, "agent-")?;
         let applies = applies(drill, round)?;
-        let kills: Vec<Duration> = agents.iter().map(|_| drill.random.within(WITHIN)).collect();
-        let told =
-            agents.iter().zip(&kills).map(|(agent, at)| format!("{}+{}ms", agent.name, at.as_millis()));
-        drill.mark(format!("round {round}: kill -9 of {}", told.collect::<Vec<_>>().join(" ")));
+        let whole = u64::from(PEERS) * u64::from(OBJECTS);
+        let kills: Vec<u64> = agents.iter().map(|_| drill.random.below(whole)).collect();
+        let told = agents.iter().zip(&kills).map(|(agent, at)| format!("{} after {at}", agent.name));
+        drill.mark(format!("round {round}: kill -9 of {} objects", told.collect::<Vec<_>>().join(", ")));
         thread::scope(|scope| {
             let rounds = applies.iter().zip(&agents).zip(kills).map(|((apply, agent), at)| {
                 scope.spawn(move || {
+                    let watched = Namespace::open(format!("/proc/{}/ns/net", agent.pid));
+                    let monitor = watched.ok().and_then(|namespace| namespace.monitor().ok());
                     let changed = apply.change(world);
-                    thread::sleep(at);
+                    wait_for(monitor, at);
                     agent.signal(Signal::SIGKILL);
                     changed
                 })
@@ -65,6 +68,26 @@ fn agent_killed(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         row.notes.push(format!("{cut} of {} applies were cut in the middle", first.len() - before));
     }
     Ok(rows)
+}
+
+/// Waits until so many objects were changed in the node's kernel. Where its namespace cannot be watched from here (that
+/// needs root), the moment is one of chance.
+fn wait_for(monitor: Option<Monitor>, objects: u64) {
+    let Some(mut monitor) = monitor else {
+        thread::sleep(Duration::from_millis(objects));
+        return;
+    };
+    let until = Instant::now() + WITHIN;
+    let mut seen = 0;
+    while seen <= objects && Instant::now() < until {
+        match monitor.next(Duration::from_millis(100)) {
+            Ok(Some(
+                Event::Neighbour { .. } | Event::Fdb { .. } | Event::Nexthop { .. } | Event::Route { .. },
+            )) => seen += 1,
+            Ok(_) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 /// What each agent found to do first after each of its restarts: the part of an apply that its former life had done, or

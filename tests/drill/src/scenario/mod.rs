@@ -1,9 +1,11 @@
 //! What is done to the world while the probes run.
 
+mod booted;
 mod control;
 mod elsewhere;
 mod gateways;
 mod killed;
+mod owned;
 mod repaired;
 mod underlay;
 mod upgraded;
@@ -48,6 +50,8 @@ pub const ALL: &[Scenario] = &[
     gateways::GATEWAY_MOVED,
     gateways::MODE_CHANGED,
     gateways::GATEWAY_LOST,
+    booted::COLD_BOOT,
+    owned::FOREIGN_KEPT,
     repaired::REPAIRED,
 ];
 

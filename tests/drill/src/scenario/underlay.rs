@@ -101,6 +101,8 @@ impl Mover {
     }
 
     fn change(&self, world: &World, verb: &str, addresses: &[IpAddr]) -> Result<()> {
+        // as systemd has it: the second address of a network stays when the first one goes
+        world.sh(self.place, "echo 1 > /proc/sys/net/ipv4/conf/eth0/promote_secondaries")?;
         for ip in addresses {
             let (prefix, flags) = match (Family::of(*ip), verb) {
                 (Family::V4, _) => (16, ""),

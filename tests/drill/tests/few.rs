@@ -1,0 +1,51 @@
+//! A few rounds of every scenario: packets are counted and end states compared, no clock is asserted.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on fails, and shows its table"
+)]
+
+use std::process::Command;
+
+use drill::figures::{Row, table};
+use drill::scenario::{ALL, Drill};
+use drill::world::{CLUSTERS, World};
+
+/// Half the beat of the drill: two cores carry the tests of the whole project.
+const RATE: u32 = 500;
+const SEED: u64 = 1;
+
+/// Whether this user may make namespaces; said where not, and a failure in CI.
+fn skipped() -> bool {
+    let output = Command::new("unshare")
+        .args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "true"])
+        .output();
+    let why = match output {
+        Ok(output) if output.status.success() => return false,
+        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+        Err(error) => error.to_string(),
+    };
+    println!("skipped: no namespaces: {why}");
+    assert!(std::env::var_os("CI").is_none(), "skipped: no namespaces: {why}");
+    true
+}
+
+#[test]
+fn nothing_is_lost_and_everything_is_repaired() {
+    if skipped() {
+        return;
+    }
+    let world = World::up("drill-few", &CLUSTERS, RATE).unwrap();
+    let mut rows: Vec<Row> = Vec::new();
+    for scenario in ALL.iter().filter(|scenario| scenario.few > 0) {
+        let mut drill = Drill::new(&world, scenario, scenario.few, SEED);
+        rows.extend(
+            (scenario.run)(&mut drill).unwrap_or_else(|error| panic!("{}: {error:#}", scenario.name)),
+        );
+    }
+    let text = table(&rows);
+    println!("{text}");
+    assert!(rows.iter().all(Row::is_good), "{text}");
+    let measured = rows.iter().filter(|row| row.scenario != "repaired");
+    assert!(measured.clone().count() > 0 && measured.into_iter().all(|row| row.sent > 0), "{text}");
+}
