@@ -120,8 +120,29 @@ fn unsound_patches_are_refused_and_change_nothing() {
         ),
     ];
     for (patch, expected) in cases {
-        let mut target = json!({"data": {"a": "1"}});
+        let before = json!({"data": {"a": "1"}, "spec": {"containers": [{"name": "a", "image": "i"}]}});
+        let mut target = before.clone();
         assert_eq!(strategic_merge(&schema(), &mut target, &patch).unwrap_err().to_string(), expected);
-        assert_eq!(target, json!({"data": {"a": "1"}}));
+        assert_eq!(target, before);
     }
+}
+
+/// A Node of two families has two addresses of one type, although the type is the key.
+#[test]
+fn a_list_that_was_not_there_is_taken_as_it_comes() {
+    let containers = json!([{"name": "a", "image": "1"}, {"name": "a", "image": "2"}]);
+    let merged = patched(json!({}), json!({"spec": {"containers": containers}}));
+    assert_eq!(merged["spec"]["containers"], containers);
+}
+
+#[test]
+fn what_is_new_stands_before_what_is_not_named() {
+    let named = |names: &[&str]| names.iter().map(|name| json!({"name": name})).collect::<Vec<_>>();
+    let merge = |before: &[&str], patch: &[&str]| {
+        let target = json!({"spec": {"containers": named(before)}});
+        patched(target, json!({"spec": {"containers": named(patch)}}))["spec"]["containers"].clone()
+    };
+    assert_eq!(merge(&["a"], &["b"]), json!(named(&["b", "a"])));
+    assert_eq!(merge(&["a", "b", "c"], &["c", "x"]), json!(named(&["a", "b", "c", "x"])));
+    assert_eq!(merge(&["a", "b"], &["b", "a"]), json!(named(&["b", "a"])));
 }
