@@ -66,7 +66,10 @@ pub async fn connect_with_token(kubeconfig: &Path, token: &str) -> Result<Client
     client(config)
 }
 
-fn client(config: Config) -> Result<Client, ConnectError> {
+fn client(mut config: Config) -> Result<Client, ConnectError> {
+    // By itself it asks again after 429, 503 and 504, in silence, fifteen times, for minutes: nobody would hear that an API
+    // does not answer, and its return would be met up to a minute and a half late. Each loop here has a pace of its own.
+    config.default_retry = false;
     let server = config.cluster_url.to_string();
     Client::try_from(config).map_err(|source| ConnectError::Client { server, source: Box::new(source) })
 }

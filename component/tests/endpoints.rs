@@ -61,3 +61,14 @@ fn an_address_that_is_taken_is_named_with_its_flag() {
     assert!(error.starts_with(&format!("--listen {}: ", first.address())), "{error}");
     assert!(error.contains("in use") && error.contains("choose another address"), "{error}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_taken_is_had_once_it_is_free() {
+    let first = Endpoints::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = first.address();
+    let second = tokio::spawn(Endpoints::obtain(address));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!second.is_finished());
+    drop(first);
+    assert_eq!(second.await.unwrap().address(), address);
+}

@@ -45,6 +45,9 @@ async fn main() -> anyhow::Result<()> {
     let (candidate, leadership) = arguments.election.stand(&member, FIELD_MANAGER)?;
     let mut registry = Registry::with_prefix("clusterlink_controller_manager");
     let metrics = Metrics::register(&mut registry);
+    if arguments.control_kubeconfig.is_some() {
+        metrics.register_uplink(&mut registry);
+    }
     let (liveness, readiness) = (Liveness::within(TURNS_WITHIN), Readiness::waiting_for("its first turn"));
     let daemon = Daemon {
         listen: arguments.listen,

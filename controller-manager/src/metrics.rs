@@ -56,14 +56,18 @@ impl Metrics {
         let restarts = "Watches that had to list everything anew";
         registry.register("watch_restarts", restarts, metrics.watch_restarts.clone());
         registry.register("leader", "1 where this replica leads, and writes", metrics.leader.clone());
+        metrics
+    }
+
+    /// What only a member has whose control cluster is another.
+    pub fn register_uplink(&self, registry: &mut Registry) {
         let connected = "1 where the control cluster answered what was asked of it last";
-        registry.register("uplink_connected", connected, metrics.uplink_connected.clone());
+        registry.register("uplink_connected", connected, self.uplink_connected.clone());
         let expiry = "When the token for the control cluster runs out; 0 where it does not";
-        registry.register("uplink_token_expiry_timestamp_seconds", expiry, metrics.token_expiry.clone());
+        registry.register("uplink_token_expiry_timestamp_seconds", expiry, self.token_expiry.clone());
         let renewals =
             "Renewals of that token by result: ok, failed, or unkept (renewed, but not kept in the Secret)";
-        registry.register("uplink_token_renewals", renewals, metrics.renewals.clone());
-        metrics
+        registry.register("uplink_token_renewals", renewals, self.renewals.clone());
     }
 
     pub(crate) fn built(&self, took: Duration, index: &Index) {

@@ -84,6 +84,7 @@ impl World {
         allow_members(&admin).await;
         let mut registry = Registry::default();
         let metrics = Metrics::register(&mut registry);
+        metrics.register_uplink(&mut registry);
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("kubeconfig");
         let running = Vec::new();

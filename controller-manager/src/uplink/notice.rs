@@ -36,10 +36,10 @@ impl Notice {
 
     pub(super) async fn tell(&mut self, line: &Line) {
         let Some(state) = state(line) else { return };
-        if self.said.as_ref() == Some(&state.reason) || Instant::now() < self.again {
+        if self.said.as_ref() == Some(&state.message) || Instant::now() < self.again {
             return;
         }
-        let reason = state.reason.clone();
+        let message = state.message.clone();
         let clusters: Api<Cluster> = Api::all(self.member.clone());
         let body = json!({"apiVersion": "kosmos.io/v1alpha1", "kind": "Cluster",
             "metadata": {"name": self.cluster},
@@ -48,7 +48,7 @@ impl Notice {
         let patch = Patch::Apply(&body);
         let told = clusters.patch_status(&self.cluster, &parameters, &patch);
         match tokio::time::timeout(PATIENCE, told).await {
-            Ok(Ok(_)) => self.said = Some(reason),
+            Ok(Ok(_)) => self.said = Some(message),
             failed => {
                 tracing::debug!(cluster = self.cluster, ?failed, "the condition {CONDITION} was not written");
                 self.again = Instant::now() + RETRY;
