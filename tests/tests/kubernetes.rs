@@ -62,6 +62,7 @@ fn iptables_proxy_without_the_cluster_cidr() {
     };
     let Some((sandbox, _guard)) = real("k-ipt-no", scenario) else { return };
     everything_is_reached(&sandbox, EVERYTHING);
+    an_api_server_that_dies_comes_back_and_is_heard_again(&sandbox);
 }
 
 #[test]
@@ -212,6 +213,40 @@ fn agents(sandbox: &Sandbox) -> Vec<(String, bool)> {
     let pods = pods["items"].as_array().cloned().unwrap_or_default();
     let name = |pod: &Value| pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
     pods.iter().map(|pod| (name(pod), is_ready(pod))).collect()
+}
+
+/// Every watch of the member ends in the middle, and what is changed afterwards is seen by everybody all the same.
+fn an_api_server_that_dies_comes_back_and_is_heard_again(sandbox: &Sandbox) {
+    let server = || {
+        let processes = sandbox.status().unwrap().processes;
+        let server = processes.into_iter().find(|process| process.name == "kube-apiserver-a").unwrap();
+        (server.pid.unwrap(), server.restarts)
+    };
+    let (pid, restarts) = server();
+    sh(sandbox, "root", &format!("kill -9 {pid}"));
+    everything_is_reached(sandbox, REMOTE);
+    eventually(|| match server() {
+        (_, now) if now > restarts => Ok(()),
+        (pid, _) => Err(format!("kube-apiserver-a, once {pid}, is not started again")),
+    });
+    eventually(|| {
+        let labelled = real_kubectl(
+            sandbox,
+            "a",
+            &["label", "--overwrite", "node", "node2", "kosmos.io/exclude=true"],
+            "",
+        );
+        if labelled.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&labelled.stderr).into_owned())
+        }
+    });
+    eventually(|| {
+        let known = real_kubectl(sandbox, "control", &["get", "clusternodes", "-o", "name"], "");
+        let known = printed("kubectl get clusternodes", &known);
+        if known.contains("a-node2") { Err(format!("nobody has heard of it: {known}")) } else { Ok(()) }
+    });
 }
 
 /// Of the clusters' programs, of their files on the nodes, and of what they set, nothing is left on the host.

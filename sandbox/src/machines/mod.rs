@@ -82,7 +82,7 @@ pub struct Parts<'a> {
 
 /// Running clusters. They end with the PID namespace.
 pub struct Clusters {
-    planes: Planes,
+    planes: Arc<Planes>,
 }
 
 impl Clusters {
@@ -107,6 +107,8 @@ impl Clusters {
         machines.wire_world(parts.layout)?;
         runtime.block_on(world::populate(parts.layout, &planes))?;
         runtime.block_on(Kubelet::start(&planes, &machines, parts))?;
+        let planes = Arc::new(planes);
+        Planes::keep(&planes, parts)?;
         Ok(Clusters { planes })
     }
 
