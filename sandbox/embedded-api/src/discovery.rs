@@ -11,6 +11,12 @@ pub(crate) const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 const STATUS_VERBS: &[&str] = &["get", "patch", "update"];
 
+/// What can be done with the objects of a resource.
+fn verbs(resource: &Resource) -> Vec<&'static str> {
+    let all = resource.strategy.deletes_collections();
+    VERBS.iter().copied().filter(|verb| all || *verb != "deletecollection").collect()
+}
+
 /// `/api` (the core group) or `/apis` (all others) in the aggregated form.
 pub(crate) fn aggregated(registry: &Registry, core: bool) -> Value {
     let groups = registry.groups();
@@ -33,7 +39,7 @@ fn aggregated_resources(registry: &Registry, group: &str, version: &str) -> Vec<
         let kind = json!({"group": group, "version": version, "kind": resource.kind});
         let mut entry = json!({
             "resource": resource.plural, "responseKind": kind, "scope": if resource.namespaced { "Namespaced" } else { "Cluster" },
-            "singularResource": resource.singular, "verbs": VERBS,
+            "singularResource": resource.singular, "verbs": verbs(resource),
         });
         if !resource.short_names.is_empty() {
             entry["shortNames"] = json!(resource.short_names);
@@ -93,7 +99,7 @@ pub(crate) fn resources(registry: &Registry, group: &str, version: &str) -> Answ
     for (resource, served) in served(registry, group, version) {
         let mut entry = json!({
             "name": resource.plural, "singularName": resource.singular, "namespaced": resource.namespaced,
-            "kind": resource.kind, "verbs": VERBS,
+            "kind": resource.kind, "verbs": verbs(resource),
         });
         if !resource.short_names.is_empty() {
             entry["shortNames"] = json!(resource.short_names);

@@ -98,7 +98,7 @@ fn resource(row: Row) -> Resource {
         kind: row.kind.to_owned(),
         list_kind: format!("{}List", row.kind),
         short_names: row.short_names.iter().map(|&s| s.to_owned()).collect(),
-        categories: if row.strategy.in_category_all() { vec!["all".to_owned()] } else { Vec::new() },
+        categories: row.strategy.categories().iter().map(|&category| category.to_owned()).collect(),
         namespaced: row.namespaced,
         strategy: row.strategy,
         storage: if row.group == "events.k8s.io" { Storage::CoreEvents } else { Storage::Own },
@@ -259,7 +259,6 @@ fn configuration(core: &Row) -> Vec<Row> {
             singular: "serviceaccount",
             kind: "ServiceAccount",
             short_names: &["sa"],
-            columns: column::SERVICE_ACCOUNT,
             strategy: Strategy::ServiceAccount,
             component: component::<ServiceAccount>,
             ..core.copy()

@@ -23,9 +23,18 @@ pub(crate) enum Strategy {
 }
 
 impl Strategy {
-    /// Whether `kubectl get all` shows it.
-    pub(crate) fn in_category_all(self) -> bool {
-        matches!(self, Self::Pod | Self::Service)
+    /// The words that `kubectl get` knows it by, with others.
+    pub(crate) fn categories(self) -> &'static [&'static str] {
+        match self {
+            Self::Pod | Self::Service => &["all"],
+            Self::Crd => &["api-extensions"],
+            _ => &[],
+        }
+    }
+
+    /// Namespaces are deleted one by one.
+    pub(crate) fn deletes_collections(self) -> bool {
+        self != Self::Namespace
     }
 
     /// A kubelet registers its Node with a status; all other kinds are born without one of the client's.

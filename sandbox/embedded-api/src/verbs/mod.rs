@@ -76,9 +76,9 @@ impl Call<'_> {
 
     /// Refuses paths that put an object of one scope into the other, and subresources that are not there.
     pub(crate) fn check_path(&self) -> Answer<()> {
+        let everywhere = self.resource.namespaced && self.info.namespace.is_none();
         if self.info.verb == Verb::DeleteCollection
-            && self.resource.namespaced
-            && self.info.namespace.is_none()
+            && (everywhere || !self.resource.strategy.deletes_collections())
         {
             return Err(Status::method_not_allowed());
         }

@@ -15,25 +15,20 @@ const fn wide(name: &'static str, cell: Cell) -> Column {
     Column { name, format: "", kind: "string", priority: 1, cell }
 }
 
-const fn count(name: &'static str, cell: Cell) -> Column {
-    Column { name, format: "", kind: "integer", priority: 0, cell }
-}
-
 const NAME: Column = Column { name: "Name", format: "name", kind: "string", priority: 0, cell: name };
 const AGE: Column = text("Age", created);
 
 pub(crate) const DEFAULT: &[Column] = &[NAME, AGE];
+// The cells of `Data` are numbers, whatever kube-apiserver says of the column.
 pub(crate) const CONFIG_MAP: &[Column] =
-    &[NAME, count("Data", |o, _| json!(entries(&o["data"]) + entries(&o["binaryData"]))), AGE];
+    &[NAME, text("Data", |o, _| json!(entries(&o["data"]) + entries(&o["binaryData"]))), AGE];
 pub(crate) const SECRET: &[Column] =
-    &[NAME, text("Type", |o, _| or_none(&o["type"])), count("Data", |o, _| json!(entries(&o["data"]))), AGE];
-pub(crate) const SERVICE_ACCOUNT: &[Column] =
-    &[NAME, count("Secrets", |o, _| json!(items(&o["secrets"]).count())), AGE];
+    &[NAME, text("Type", |o, _| or_none(&o["type"])), text("Data", |o, _| json!(entries(&o["data"]))), AGE];
 pub(crate) const NAMESPACE: &[Column] = &[NAME, text("Status", |o, _| o["status"]["phase"].clone()), AGE];
 pub(crate) const LEASE: &[Column] =
     &[NAME, text("Holder", |o, _| json!(string(&o["spec"]["holderIdentity"]))), AGE];
 pub(crate) const CRD: &[Column] =
-    &[NAME, text("Created At", |o, _| o["metadata"]["creationTimestamp"].clone())];
+    &[NAME, Column { kind: "date", ..text("Created At", |o, _| o["metadata"]["creationTimestamp"].clone()) }];
 pub(crate) const SERVICE_CIDR: &[Column] =
     &[NAME, text("CIDRs", |o, _| json!(joined(&o["spec"]["cidrs"]))), AGE];
 pub(crate) const ENDPOINTS: &[Column] = &[NAME, text("Endpoints", |o, _| json!(endpoints(o))), AGE];
