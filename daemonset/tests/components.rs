@@ -7,7 +7,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use api::{Cluster, ClusterNode, NodeConfig};
-use k8s_openapi::api::core::v1::{Event, Node};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, Node};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, Client};
 use kubernetes::ControlPlane;
@@ -146,6 +146,31 @@ async fn the_managers_work_with_their_own_rights_alone() {
     until(&above, "north-n1", "removed", |config: Option<&NodeConfig>| config.is_none()).await;
     until(&below, "north-n1", "removed", |config: Option<&NodeConfig>| config.is_none()).await;
     until(&below, "north-n1", "removed", |node: Option<&ClusterNode>| node.is_none()).await;
+    without_settings_nobody_writes(&below, &agent).await;
+}
+
+/// The policy cannot know which cluster an agent speaks for: it is closed, for administrators too.
+async fn without_settings_nobody_writes(admin: &Client, agent: &Client) {
+    let settings: Api<ConfigMap> = Api::namespaced(admin.clone(), "clusterlink-system");
+    settings.delete("clusterlink", &DeleteParams::default()).await.unwrap();
+    let node = json!({"apiVersion": "kosmos.io/v1alpha1", "kind": "ClusterNode", "spec": {"ip": "192.168.1.1"},
+        "metadata": {"name": "north-n1", "labels": {"kosmos.io/cluster": "north"}}});
+    let dry_run = PatchParams { dry_run: true, ..PatchParams::apply("tests").force() };
+    for client in [agent, admin] {
+        let nodes: Api<ClusterNode> = Api::all(client.clone());
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = nodes.patch("north-n1", &dry_run, &Patch::Apply(&node)).await;
+            if answer
+                .as_ref()
+                .is_err_and(|error| error.to_string().contains("no params found for policy binding"))
+            {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{answer:?}");
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
 }
 
 /// The controller-manager's Event about its Cluster has come through.
