@@ -280,8 +280,8 @@ async fn write(
         steps.begin(format_args!("wait until cluster {name:?} takes part"), control)?;
         wait::until(&mut steps, args.wait.timeout, || takes_part(control, name)).await?;
     }
-    steps.say.line(format_args!("cluster {name:?} is joined"))?;
-    Ok(())
+    let rest = if args.wait.wait { "" } else { "; kosmosctl status says when it takes part" };
+    Ok(steps.say.line(format_args!("cluster {name:?} is joined{rest}"))?)
 }
 
 /// A new Cluster is applied; of one that is there only what was given is changed.

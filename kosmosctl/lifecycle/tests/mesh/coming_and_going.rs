@@ -49,7 +49,10 @@ fn a_mesh_comes_and_goes_without_a_trace() {
 
         let out = world::join(&control, &member, &join_args("east")).await.unwrap();
         assert!(outcomes(&out, " created") > 25 && outcomes(&out, " unchanged") == 0, "{out}");
-        assert!(out.ends_with("cluster \"east\" is joined\n"), "{out}");
+        assert!(
+            out.ends_with("cluster \"east\" is joined; kosmosctl status says when it takes part\n"),
+            "{out}"
+        );
         let again = world::join(&control, &member, &join_args("east")).await.unwrap();
         assert_eq!(outcomes(&again, " configured") + outcomes(&again, " created"), 0, "{again}");
 

@@ -52,7 +52,10 @@ fn a_cluster_joins_is_well_and_leaves_by_the_work_of_the_real_managers() {
         // The same command again, which now waits until the cluster takes part.
         let args = JoinArgs { wait: patient(), ..join_args("east") };
         let out = world::join(&control, &member, &args).await.unwrap();
-        assert!(out.contains("  Cluster east: 2 of 2 nodes carry the overlay\n"), "{out}");
+        assert!(
+            out.ends_with("  Cluster east: 2 of 2 nodes carry the overlay\ncluster \"east\" is joined\n"),
+            "{out}"
+        );
         let status = status::status(&control, &[], None).await.unwrap();
         assert_eq!(status.problems, Vec::<String>::new());
         assert_eq!((status.well, status.clusters[0].applied), (true, 2));

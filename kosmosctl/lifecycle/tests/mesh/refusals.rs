@@ -100,10 +100,7 @@ fn rights_that_are_missing_are_listed() {
             !passed && out.contains("FAILED  permissions: in the control cluster (https://127.0.0.1:"),
             "{out}"
         );
-        assert!(
-            out.contains("you may not create namespaces, nor "),
-            "{out}"
-        );
+        assert!(out.contains("you may not create namespaces, nor "), "{out}");
         assert!(out.contains("use a context that may, such as a cluster-admin's"), "{out}");
         // Whether another ClusterLink is there she may not know either.
         assert!(out.contains("FAILED  kosmos: the control cluster (https://127.0.0.1:"), "{out}");
