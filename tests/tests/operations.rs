@@ -131,3 +131,28 @@ fn clusters_whose_pods_overlap_keep_their_services_and_say_so() {
     let words = String::from_utf8_lossy(&pod.stdout);
     assert!(words.contains("Packet filtered"), "a refused pair is answered with an ICMP error: {words}");
 }
+
+#[test]
+fn kube_proxy_in_ipvs_mode_is_told_to_be_unsupported() {
+    let Some(sandbox) = joined("ipvs", &scenario(Firewall::Nft, &["a:p2p:1", "b:p2p:1"])) else { return };
+    // As kube-proxy makes it, but for its kind: what counts is that it is there.
+    sh(&sandbox, "a1", "ip link add kube-ipvs0 type bridge");
+    if get(&sandbox, "control", &["get", "nodeconfigs"]).is_none() {
+        return;
+    }
+    let applied = || {
+        let config = object(&sandbox, "control", "nodeconfig", "a-node1").unwrap();
+        condition(&config, "Applied").clone()
+    };
+    eventually(|| match applied() {
+        told if told["reason"] == "IpvsProxy" => Ok(()),
+        told => Err(format!("no word of IPVS: {told:#}")),
+    });
+    let message = applied()["message"].as_str().unwrap_or_default().to_owned();
+    assert!(message.contains("kube-ipvs0") && message.contains("not supported"), "{message}");
+    sh(&sandbox, "a1", "ip link delete kube-ipvs0");
+    eventually(|| match applied() {
+        told if told["reason"] == "AsDesired" => Ok(()),
+        told => Err(format!("it is gone, and still spoken of: {told:#}")),
+    });
+}

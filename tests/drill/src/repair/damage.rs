@@ -38,6 +38,19 @@ const fn filter(name: &'static str, script: &'static str) -> Damage {
     Damage { name, script, watched: Watched::Filter, countable: false }
 }
 
+/// Deletes every route of our first table in one family.
+macro_rules! empty {
+    ($family:expr) => {
+        concat!(
+            "ip ", $family, " route show table 200 proto 193 | grep metric | ",
+            "sed -E 's/^(unreachable )?([^ ]+) .*metric ([0-9]+).*/route del \\1\\2 metric \\3 table 200/' | ip ", $family, " -batch -"
+        )
+    };
+}
+
+/// Every route of our first table, in one go (`ip route flush` does not understand routes through nexthop objects).
+const EMPTY: &str = concat!(empty!("-4"), "; ", empty!("-6"));
+
 /// One line of the output before, chosen by `$N`.
 macro_rules! pick {
     ($list:expr) => {
@@ -62,15 +75,15 @@ pub(super) const DAMAGES: &[Damage] = &[
     netlink("address added", "ip addr add 192.0.2.77/32 dev $D"),
     netlink(
         "route deleted",
-        concat!(pick!("ip -4 route show table 200 proto 193 | awk '$1 != \"unreachable\" && /dev/ {print $1}'"), "ip route del $1 table 200 metric 1024"),
+        concat!(pick!("ip -4 route show table 200 proto 193 | awk '/^[0-9a-f]+[.:].* dev .*metric 1024/{print $1}'"), "ip route del $1 table 200 metric 1024"),
     ),
     netlink(
         "route replaced",
-        concat!(pick!("ip -4 route show table 200 proto 193 | awk '$1 != \"unreachable\" && /dev/ {print $1}'"), "ip route replace blackhole $1 table 200 proto 193 metric 1024"),
+        concat!(pick!("ip -4 route show table 200 proto 193 | awk '/^[0-9a-f]+[.:].* dev .*metric 1024/{print $1}'"), "ip route replace blackhole $1 table 200 proto 193 metric 1024"),
     ),
     netlink("route added as ours", "ip route add 10.66.$((N % 250)).0/24 dev eth0 table 200 proto 193"),
-    netlink("IPv6 route deleted", concat!(pick!("ip -6 route show table 200 proto 193 | awk '$1 != \"unreachable\" && /dev/ {print $1}'"), "ip -6 route del $1 table 200 metric 1024")),
-    device("table flushed", "ip route flush table 200; ip -6 route flush table 200"),
+    netlink("IPv6 route deleted", concat!(pick!("ip -6 route show table 200 proto 193 | awk '/^[0-9a-f]+[.:].* dev .*metric 1024/{print $1}'"), "ip -6 route del $1 table 200 metric 1024")),
+    device("table emptied", EMPTY),
     netlink("rule deleted", "ip rule del pref 200"),
     netlink("IPv6 rule deleted", "ip -6 rule del pref 200"),
     netlink("rule added as ours", "ip rule add pref 66 lookup 200 protocol 193"),
@@ -100,7 +113,7 @@ pub(super) const DAMAGES: &[Damage] = &[
     ),
     Damage {
         name: "all at once",
-        script: "for d in $(ls /sys/class/net | grep ^vx-); do ip link del $d; done; ip rule del pref 200; ip -6 rule del pref 200; ip route flush table 200; ip -6 route flush table 200; ip nexthop flush proto 193; nft delete table inet clusterlink; iptables-nft -D FORWARD 1",
+        script: "for d in $(ls /sys/class/net | grep ^vx-); do ip link del $d; done; ip rule del pref 200; ip -6 rule del pref 200; ip nexthop flush proto 193; nft delete table inet clusterlink; iptables-nft -D FORWARD 1",
         watched: Watched::Everything,
         countable: false,
     },

@@ -71,7 +71,7 @@ nft delete table inet strangers; nft delete table inet firewalld
 iptables-legacy -F FORWARD; iptables-legacy -P FORWARD ACCEPT; ip6tables-legacy -F FORWARD; ip6tables-legacy -P FORWARD ACCEPT
 iptables-nft -D FORWARD -s 192.0.2.0/24 -j REJECT; ip xfrm policy flush 2>/dev/null; true";
 /// Everything of a host, without counters, handles and indexes; what ages is nobody's.
-const DUMP: &str = "ip -o -d link | sed 's/^[0-9]*: //; s/ state [A-Z]* / /; s/@if[0-9]*//; s/link-netnsid [0-9]*//; s/numtxqueues.*//'
+const DUMP: &str = "ip -o -d link | sed 's/^[0-9]*: //; s/ state [A-Z]* / /; s/@if[0-9]*//; s/link-netnsid [0-9]*//; s/bridge forward_delay.*//; s/bridge_slave.*//; s/numtxqueues.*//'
 ip -o address | sed 's/^[0-9]*: //' | grep -v 'valid_lft [0-9]'
 for f in -4 -6; do ip $f route show table all; ip $f rule; done | grep -v expires
 ip nexthop; ip neigh show nud permanent; bridge fdb | grep -v 33:33 | grep -v '01:00:5e'
@@ -80,20 +80,25 @@ ip xfrm policy 2>/dev/null; ip xfrm state 2>/dev/null
 for d in all default eth0 cni0; do for s in rp_filter forwarding; do echo $d $s $(cat /proc/sys/net/ipv4/conf/$d/$s); done; done";
 
 fn foreign_kept(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (place, mode, ours) in NODES {
-        let mut row = Row::of(drill.name, mode, drill.rounds);
-        let host = Host { world: drill.world, place, ours };
-        for _ in 0..drill.rounds {
-            let lived = host.life(&mut row);
-            host.world.sh(place, STRANGERS_GONE)?;
-            // an agent that was held goes on, whatever became of the round
-            host.agent()?.signal(Signal::SIGCONT);
-            lived?;
-            drill.world.settle()?;
-        }
-        rows.push(row);
-    }
+    let (world, name, rounds) = (drill.world, drill.name, drill.rounds);
+    let rows = std::thread::scope(|scope| {
+        let rows = NODES.map(|(place, mode, ours)| {
+            scope.spawn(move || {
+                let mut row = Row::of(name, mode, rounds);
+                let host = Host { world, place, ours };
+                for _ in 0..rounds {
+                    let lived = host.life(&mut row);
+                    world.sh(place, STRANGERS_GONE)?;
+                    // an agent that was held goes on, whatever became of the round
+                    host.agent()?.signal(Signal::SIGCONT);
+                    lived?;
+                }
+                Ok(row)
+            })
+        });
+        rows.map(|row| row.join().expect("it returns what fails")).into_iter().collect::<Result<Vec<_>>>()
+    })?;
+    world.settle()?;
     Ok(rows)
 }
 

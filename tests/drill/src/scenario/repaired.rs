@@ -26,34 +26,40 @@ pub(super) const REPAIRED: Scenario = Scenario {
 const SLOWEST: usize = 5;
 
 fn repaired(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
-    let mut rows = Vec::new();
-    for (place, config) in [("a1", ("a", "a-node1")), ("c1", ("c", "c-node1"))] {
-        let mode = if place == "a1" { "gateway" } else { "p2p" };
-        let mut row = Row::of(drill.name, mode, 0);
-        let counted = metric(drill.world, place).ok();
-        let repairs = vandal(drill, place, &mut row)?;
-        judge(&repairs, &mut row);
-        counts(drill.world, place, counted, &mut row);
-        let status: NodeConfig = drill.world.apis.get(config.0, config.1)?;
-        if status.status.and_then(|status| status.last_change_time).is_none() {
-            row.problems.push(format!("the status of {} tells of no change", config.1));
-        }
-        rows.push(row);
-    }
+    let (world, name, rounds, seed) = (drill.world, drill.name, drill.rounds, drill.seed);
+    let victims = [("a1", "gateway", "a", "a-node1"), ("c1", "p2p", "c", "c-node1")];
+    // both at once: they have nothing to do with each other
+    let rows = std::thread::scope(|scope| {
+        let rows = victims.map(|(place, mode, cluster, config)| {
+            scope.spawn(move || {
+                let mut row = Row::of(name, mode, 0);
+                let counted = metric(world, place).ok();
+                let repairs = vandal(world, place, rounds, seed, &mut row)?;
+                judge(&repairs, &mut row);
+                counts(world, place, counted, &mut row);
+                let object: NodeConfig = world.apis.get(cluster, config)?;
+                if object.status.and_then(|status| status.last_change_time).is_none() {
+                    row.problems.push(format!("the status of {config} tells of no change"));
+                }
+                Ok(row)
+            })
+        });
+        rows.map(|row| row.join().expect("it returns what fails")).into_iter().collect::<Result<Vec<_>>>()
+    })?;
+    world.settle()?;
     Ok(rows)
 }
 
 /// Runs this program inside of the node.
-fn vandal(drill: &Drill<'_>, place: &str, row: &mut Row) -> Result<Vec<Repair>> {
-    let world = drill.world;
+fn vandal(world: &World, place: &str, rounds: u32, seed: u64, row: &mut Row) -> Result<Vec<Repair>> {
     let agent = world.sandbox.status()?.processes.into_iter().find(|p| p.name == format!("agent-{place}"));
     let agent = agent.and_then(|agent| agent.pid).with_context(|| format!("there is no agent on {place}"))?;
     let program = crate::programs::own()?;
     let argv = [
         program.display().to_string(),
         "inside".to_owned(),
-        format!("--rounds={}", drill.rounds),
-        format!("--seed={}", drill.seed),
+        format!("--rounds={rounds}"),
+        format!("--seed={seed}"),
         format!("--agent={agent}"),
     ];
     let mut child = world
