@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{Mac, Vtep};
+use api::{Family, Mac, Vtep};
 
 use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
 use crate::desired::Desired;
@@ -87,7 +87,7 @@ fn devices(desired: &Desired, left: &mut Cow<'_, Actual>, changes: &mut ChangeSe
 
 fn same_tunnel(device: &Device, present: &ActualDevice) -> bool {
     (device.vni, device.port) == (present.vni, present.port)
-        && Some(device.local) == present.local
+        && Some(Family::of(device.local)) == present.local.map(Family::of)
         && Some(device.parent) == present.parent
         && !present.learning
 }
@@ -96,6 +96,8 @@ fn in_place(device: &Device, present: &ActualDevice) -> Option<DeviceChange> {
     let change = DeviceChange {
         mac: (present.mac != Some(device.mac)).then_some(device.mac),
         mtu: (present.mtu != device.mtu).then_some(device.mtu),
+        // the kernel takes it while packets pass; a device made anew would lose some
+        local: (present.local != Some(device.local)).then_some(device.local),
         up: !present.up,
         mark: present.owner != Owner::Ours,
     };

@@ -63,6 +63,7 @@ impl FakeKernel {
                 let device = self.on_device(*vtep)?;
                 device.mac = change.mac.or(device.mac);
                 device.mtu = change.mtu.unwrap_or(device.mtu);
+                device.local = change.local.or(device.local);
                 device.up |= change.up;
                 if change.mark {
                     device.owner = Owner::Ours;

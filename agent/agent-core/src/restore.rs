@@ -21,7 +21,7 @@ pub(crate) fn only_additions(changes: &mut ChangeSet, actual: &Actual) -> usize 
 /// Changed parts of a device are left alone; that it is up and ours changes nothing of what it does.
 fn reduce(step: &mut Step) -> bool {
     let Step::ChangeDevice(_, change) = step else { return false };
-    let rest = DeviceChange { mac: None, mtu: None, ..*change };
+    let rest = DeviceChange { mac: None, mtu: None, local: None, ..*change };
     let reduced = rest != *change && rest != DeviceChange::default();
     *change = rest;
     reduced

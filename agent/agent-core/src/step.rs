@@ -68,6 +68,8 @@ pub struct DeviceChange {
     pub mac: Option<Mac>,
     /// Another MTU.
     pub mtu: Option<u32>,
+    /// Another underlay address of the same family.
+    pub local: Option<IpAddr>,
     /// Set it up.
     pub up: bool,
     /// Mark it as ours.

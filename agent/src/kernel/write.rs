@@ -27,6 +27,7 @@ pub(super) fn messages(step: &Step, indexes: &BTreeMap<Vtep, u32>) -> Result<Vec
             index: index(vtep)?,
             mac: change.mac.map(hardware),
             mtu: change.mtu,
+            vxlan_local: change.local,
             up: change.up.then_some(true),
             alias: change.mark.then(|| ALIAS.to_owned()),
             ..LinkChange::default()
