@@ -106,13 +106,8 @@ fn a_join_that_is_interrupted_at_any_write_completes_when_it_is_run_again() {
         let mut interrupted = 0;
         for number in 1.. {
             let fault = Fault::at(number, number % 2 == 0);
-            let lossy_control = Connection {
-                client: fault.client(&world.control.admin_kubeconfig()).await,
-                ..control.clone()
-            };
-            let lossy_member =
-                Connection { client: fault.client(&world.member.admin_kubeconfig()).await, ..member.clone() };
-            let result = world::join(&lossy_control, &lossy_member, &join_args("east")).await;
+            let (above, below) = lossy(&world, &fault, &control, &member).await;
+            let result = world::join(&above, &below, &join_args("east")).await;
             if fault.is_ahead() {
                 result.unwrap();
                 break;
@@ -133,6 +128,49 @@ fn a_join_that_is_interrupted_at_any_write_completes_when_it_is_run_again() {
         assert_eq!(difference(&before, &dump(&member.client).await), Vec::<String>::new());
         world::uninstall(&control).await.unwrap();
     });
+}
+
+/// The same for leaving: every run gets one write further than the one before, and the last one finds nothing left to do.
+#[test]
+fn a_cluster_leaves_however_often_that_is_interrupted() {
+    let Some(world) = World::take() else { return };
+    wait(async {
+        let (control, member) = world.connect().await;
+        world.clean().await;
+        let before = dump(&member.client).await;
+        world::install(&control, &install_args()).await.unwrap();
+        let installed = dump(&control.client).await;
+        world::join(&control, &member, &join_args("east")).await.unwrap();
+        publish(&control.client, "east", "n1").await;
+        for interrupted in 0.. {
+            // The first write of every run is the one that takes the cluster out of the plan, while there is a Cluster.
+            let fault = Fault::at(2, true);
+            let (above, below) = lossy(&world, &fault, &control, &member).await;
+            let result = world::unjoin(&above, Some(&below), &unjoin_args("east")).await;
+            if fault.is_ahead() {
+                result.unwrap();
+                assert!(interrupted > 25, "{interrupted} runs were interrupted");
+                break;
+            }
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("the connection was lost"), "{error}");
+        }
+        assert_eq!(difference(&before, &dump(&member.client).await), Vec::<String>::new());
+        assert_eq!(difference(&installed, &dump(&control.client).await), Vec::<String>::new());
+        world::uninstall(&control).await.unwrap();
+    });
+}
+
+/// The same clusters over connections that will be lost.
+async fn lossy(
+    world: &World,
+    fault: &Fault,
+    control: &Connection,
+    member: &Connection,
+) -> (Connection, Connection) {
+    let above = fault.client(&world.control.admin_kubeconfig()).await;
+    let below = fault.client(&world.member.admin_kubeconfig()).await;
+    (Connection { client: above, ..control.clone() }, Connection { client: below, ..member.clone() })
 }
 
 async fn names(at: &Connection) -> BTreeSet<String> {
