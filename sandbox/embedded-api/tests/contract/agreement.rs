@@ -135,6 +135,10 @@ fn strip(value: &mut Value) {
         Value::Object(fields) => {
             fields.retain(|key, _| !CHANCE.contains(&key.as_str()));
             fields.values_mut().for_each(strip);
+            // They stand in the order of their times, which are to the second.
+            if let Some(managers) = fields.get_mut("managedFields").and_then(Value::as_array_mut) {
+                managers.sort_by_key(Value::to_string);
+            }
         }
         Value::Array(items) => items.iter_mut().for_each(strip),
         _ => {}
