@@ -76,7 +76,7 @@ async fn rights(plane: &ControlPlane, admin: &Client) -> Client {
     }
     let file =
         plane.kubeconfig_of_account("clusterlink-system", "clusterlink-controller-manager").await.unwrap();
-    plane.client_of(&file).await.unwrap()
+    component::connect(Some(&file)).await.unwrap()
 }
 
 /// `manifests/crds.yaml` of Calico v3.28.5.
