@@ -1,29 +1,30 @@
 //! The life of a pod on its machine: network, volumes, containers, probes, status, and an orderly end.
 
+mod running;
+mod supplies;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
-use std::process::Child;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret, ServiceAccount};
+use k8s_openapi::api::core::v1::{Container, Pod};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Client, Resource, ResourceExt};
+use kube::{Client, ResourceExt};
 use netlink::Namespace;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::block_in_place;
 
+use self::running::Running;
 use super::Context;
 use super::container::{Plan, Provided};
 use super::environment::{Referred, Whereabouts, environment};
-use super::probe::{Health, Watched};
-use super::status::{ContainerReport, Report, State};
-use super::volumes::{Owner, Sources, TokenRequested, host_path, tokens, write};
+use super::probe::Watched;
+use super::status::{Report, State};
+use super::volumes::TokenRequested;
 use crate::isolate::NETNS_DIRECTORY;
 use crate::machines::cni;
 use crate::machines::machine::Machine;
@@ -35,7 +36,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const REFRESH: Duration = Duration::from_secs(10);
 /// How long is waited before what failed is tried again.
 const RETRY: Duration = Duration::from_secs(1);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(10);
 /// Unless a pod says otherwise.
 const GRACE_SECONDS: i64 = 30;
 
@@ -57,18 +57,6 @@ pub(super) async fn live(context: Context, machine: usize, mut object: watch::Re
         }
         let _ = tokio::time::timeout(LOOK, object.changed()).await;
     }
-}
-
-/// One container between starts.
-struct Running {
-    spec: Container,
-    log_name: String,
-    child: Option<Child>,
-    state: State,
-    restarts: u32,
-    not_before: Instant,
-    readiness: Option<Watched>,
-    liveness: Option<Watched>,
 }
 
 struct Life {
@@ -208,117 +196,6 @@ impl Life {
             pod_ip: self.network.as_ref().map(|(_, addresses)| first(addresses)).unwrap_or_default(),
             api_server: (machine.api_server.0.to_string(), machine.api_server.1),
         }
-    }
-
-    /// Every ConfigMap and Secret of which the spec speaks, as they are now.
-    async fn read_referred(&mut self) -> Result<(), String> {
-        let spec = self.pod.spec.clone().unwrap_or_default();
-        let (mut maps, mut secrets) = (Vec::new(), Vec::new());
-        for source in
-            spec.containers.iter().flat_map(|c| c.env.iter().flatten()).filter_map(|e| e.value_from.as_ref())
-        {
-            maps.extend(source.config_map_key_ref.iter().map(|key| key.name.clone()));
-            secrets.extend(source.secret_key_ref.iter().map(|key| key.name.clone()));
-        }
-        for volume in spec.volumes.iter().flatten() {
-            maps.extend(volume.config_map.iter().map(|map| map.name.clone()));
-            secrets.extend(volume.secret.iter().filter_map(|secret| secret.secret_name.clone()));
-            for source in volume.projected.iter().flat_map(|p| p.sources.iter().flatten()) {
-                maps.extend(source.config_map.iter().map(|map| map.name.clone()));
-                secrets.extend(source.secret.iter().map(|secret| secret.name.clone()));
-            }
-        }
-        let mut referred = Referred::default();
-        for name in maps {
-            let found = self.get::<ConfigMap>(&name).await?;
-            referred.config_maps.extend(found.map(|map| (name, map)));
-        }
-        for name in secrets {
-            let found = self.get::<Secret>(&name).await?;
-            referred.secrets.extend(found.map(|secret| (name, secret)));
-        }
-        self.referred = referred;
-        Ok(())
-    }
-
-    async fn get<K>(&self, name: &str) -> Result<Option<K>, String>
-    where
-        K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
-            + Clone
-            + std::fmt::Debug
-            + serde::de::DeserializeOwned,
-    {
-        let api: Api<K> = Api::namespaced(self.context.client.clone(), &self.namespace());
-        api.get_opt(name).await.map_err(|error| error.to_string())
-    }
-
-    /// Tokens bound to this pod: the API server puts the node's name into them.
-    async fn renew_tokens(&mut self) -> Result<(), String> {
-        let account = self.pod.spec.as_ref().and_then(|spec| spec.service_account_name.clone());
-        let account = account.unwrap_or_else(|| "default".to_owned());
-        for asked in tokens(&self.pod) {
-            let life = Duration::from_secs(u64::try_from(asked.seconds).unwrap_or(3600));
-            if self.tokens.get(&asked).is_some_and(|(_, since)| since.elapsed() < life * 4 / 5) {
-                continue;
-            }
-            let token = self.token(&account, &asked).await.map_err(|error| error.to_string())?;
-            self.tokens.insert(asked, (token, Instant::now()));
-        }
-        Ok(())
-    }
-
-    async fn token(&self, account: &str, asked: &TokenRequested) -> Result<String, kube::Error> {
-        let accounts: Api<ServiceAccount> = Api::namespaced(self.context.client.clone(), &self.namespace());
-        let spec = TokenRequestSpec {
-            audiences: asked.audience.iter().cloned().collect(),
-            expiration_seconds: Some(asked.seconds),
-            bound_object_ref: Some(BoundObjectReference {
-                api_version: Some("v1".to_owned()),
-                kind: Some("Pod".to_owned()),
-                name: Some(self.pod.name_any()),
-                uid: self.pod.uid(),
-            }),
-        };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
-        let answer = accounts.create_token_request(account, &Default::default(), &request).await?;
-        Ok(answer.status.map(|status| status.token).unwrap_or_default())
-    }
-
-    fn fill_volumes(&mut self) -> Result<(), String> {
-        let whereabouts = self.whereabouts();
-        let tokens: BTreeMap<TokenRequested, String> =
-            self.tokens.iter().map(|(asked, (token, _))| (asked.clone(), token.clone())).collect();
-        let sources =
-            Sources { pod: &self.pod, referred: &self.referred, tokens: &tokens, whereabouts: &whereabouts };
-        let mut paths = BTreeMap::new();
-        for volume in self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            let directory = self.directory.join("volumes").join(&volume.name);
-            let path = if let Some(source) = &volume.host_path {
-                host_path(self.machine(), source)?
-            } else if let Some(content) = sources.content(volume)? {
-                write(&directory, &content, self.owner()).map_err(|error| error.to_string())?;
-                directory
-            } else if volume.empty_dir.is_some() {
-                std::fs::create_dir_all(&directory).map_err(|error| error.to_string())?;
-                directory
-            } else {
-                return Err(format!(
-                    "volume {:?} is of a kind that the sandbox's kubelet does not know",
-                    volume.name
-                ));
-            };
-            paths.insert(volume.name.clone(), path);
-        }
-        self.volumes = paths;
-        Ok(())
-    }
-
-    /// The pod's user, and the group that it wants files to have.
-    fn owner(&self) -> Owner {
-        let context =
-            self.pod.spec.as_ref().and_then(|spec| spec.security_context.clone()).unwrap_or_default();
-        let id = |id: Option<i64>| id.and_then(|id| u32::try_from(id).ok());
-        Owner { user: id(context.run_as_user), group: id(context.fs_group.or(context.run_as_group)) }
     }
 
     /// Starts what should run, notes what has ended, and kills what says that it is not alive.
@@ -468,55 +345,6 @@ struct OwnedRequest {
 impl OwnedRequest {
     fn borrowed(&self) -> cni::Request<'_> {
         cni::Request { id: &self.id, namespace: &self.namespace, name: &self.name, netns: &self.netns }
-    }
-}
-
-impl Running {
-    fn ended(&mut self, status: std::process::ExitStatus, policy: &str) {
-        let code = status.code().unwrap_or(137);
-        self.child = None;
-        self.readiness = None;
-        self.liveness = None;
-        let again = policy == "Always" || (policy == "OnFailure" && code != 0);
-        if !again {
-            self.state = State::Terminated { code };
-            return;
-        }
-        self.restarts += 1;
-        let backoff = Duration::from_secs(1 << self.restarts.min(4)).min(LONGEST_BACKOFF) - RETRY;
-        self.not_before = Instant::now() + backoff;
-        self.state = State::Waiting { reason: "CrashLoopBackOff", message: format!("ended with {status}") };
-    }
-
-    fn check_life(&mut self) {
-        if let Some(Health::Bad(problem)) = self.liveness.as_ref().map(Watched::health) {
-            tracing::warn!(container = self.spec.name, problem, "the container is not alive and is killed");
-            self.liveness = None;
-            self.signal(Signal::SIGTERM);
-        }
-    }
-
-    fn signal(&mut self, signal: Signal) {
-        if let Some(child) = &self.child {
-            // That it has just ended is as well.
-            let _ = kill(Pid::from_raw(child.id().cast_signed()), signal);
-        }
-    }
-
-    fn is_alive(&mut self) -> bool {
-        self.child.as_mut().is_some_and(|child| matches!(child.try_wait(), Ok(None)))
-    }
-
-    fn report(&self) -> ContainerReport {
-        let runs = matches!(self.state, State::Running { .. });
-        let probed = self.readiness.as_ref().is_none_or(|probe| probe.health() == Health::Good);
-        ContainerReport {
-            name: self.spec.name.clone(),
-            image: self.spec.image.clone().unwrap_or_default(),
-            state: self.state.clone(),
-            ready: runs && probed,
-            restarts: self.restarts,
-        }
     }
 }
 
