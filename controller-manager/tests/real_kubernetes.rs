@@ -233,7 +233,8 @@ async fn calico_comes_moves_its_blocks_and_goes() {
     assert_eq!((&kept.pods, &kept.nodes), (&new.pods, &new.nodes));
     let message = kept.known.unwrap().1;
     // One kind goes after the other, and a watch may end before the last of its objects was seen to go.
-    let why = ["calico: no enabled IPPool", "calico: no BlockAffinity", "crd.projectcalico.org/v1 cannot be read"];
+    let why =
+        ["calico: no enabled IPPool", "calico: no BlockAffinity", "crd.projectcalico.org/v1 cannot be read"];
     assert!(why.iter().any(|why| message.contains(why)), "{message}");
     assert!(message.ends_with("Kept as they were: podCIDRs"), "{message}");
     stays("what was known", || published(&control, "east"), |now| now.nodes == new.nodes).await;
