@@ -121,7 +121,8 @@ fn node(spec: &Value, old: Option<&Value>) -> Vec<Cause> {
             Some(_) => {}
         }
     }
-    let before = old.map(|old| &old["podCIDRs"]).filter(|cidrs| cidrs.is_array());
+    let some = |cidrs: &&Value| cidrs.as_array().is_some_and(|cidrs| !cidrs.is_empty());
+    let before = old.map(|old| &old["podCIDRs"]).filter(some);
     if before.is_some_and(|before| *before != spec["podCIDRs"]) {
         let why = "Forbidden: node updates may not change podCIDR except from \"\" to valid";
         causes.push(cause("FieldValueForbidden", "spec.podCIDRs", why.to_owned()));
@@ -215,5 +216,6 @@ mod tests {
         assert_eq!(fields(&node(&json!({"podCIDRs": ["10.0.0.0/33"]}), None)), ["spec.podCIDRs[0]"]);
         let moved = node(&json!({"podCIDRs": ["10.1.0.0/24"]}), Some(&json!({"podCIDRs": ["10.0.0.0/24"]})));
         assert_eq!(moved[0].reason, "FieldValueForbidden");
+        assert!(node(&json!({"podCIDRs": ["10.1.0.0/24"]}), Some(&json!({"podCIDRs": []}))).is_empty());
     }
 }
