@@ -134,39 +134,62 @@ fn agents_have_two_capabilities(sandbox: &Sandbox) {
     }
 }
 
-/// A node port of cluster b, asked at the nodes' overlay addresses by a pod that sits behind a's gateways.
+/// A cluster's node ports, and who asks from another cluster.
+struct NodePorts {
+    cluster: &'static str,
+    /// The node with the backend, and another one.
+    nodes: [&'static str; 2],
+    asker: &'static str,
+}
+
+/// Of a P2P node by a pod behind gateways, of a gateway and an internal node by a pod of a P2P node.
+const NODE_PORTS: [NodePorts; 2] = [
+    NodePorts { cluster: "b", nodes: ["b1", "b2"], asker: "a3-pod1" },
+    NodePorts { cluster: "a", nodes: ["a1", "a3"], asker: "b2-pod1" },
+];
+
+/// At the nodes' overlay addresses, with both traffic policies.
 fn node_ports_answer_from_another_cluster(sandbox: &Sandbox) {
-    for (name, policy, port) in [("local", "Local", 30_080), ("cluster", "Cluster", 30_081)] {
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service",
-            "metadata": {"name": name, "namespace": "default"},
-            "spec": {
-                "type": "NodePort", "externalTrafficPolicy": policy, "ipFamilyPolicy": "PreferDualStack",
-                "selector": {"service/first": "true"},
-                "ports": [{"port": 80, "targetPort": netperf::PORT, "nodePort": port}],
-            },
-        });
-        let applied = real_kubectl(sandbox, "b", &["apply", "-f", "-"], &service.to_string());
-        printed("kubectl apply", &applied);
+    for ports in NODE_PORTS {
+        for (name, policy, port) in [("local", "Local", 30_080), ("cluster", "Cluster", 30_081)] {
+            let service = json!({
+                "apiVersion": "v1", "kind": "Service",
+                "metadata": {"name": name, "namespace": "default"},
+                "spec": {
+                    "type": "NodePort", "externalTrafficPolicy": policy, "ipFamilyPolicy": "PreferDualStack",
+                    "selector": {"service/first": "true"},
+                    "ports": [{"port": 80, "targetPort": netperf::PORT, "nodePort": port}],
+                },
+            });
+            let applied = real_kubectl(sandbox, ports.cluster, &["apply", "-f", "-"], &service.to_string());
+            printed("kubectl apply", &applied);
+        }
+        node_ports_are_asked(sandbox, &ports);
     }
+}
+
+fn node_ports_are_asked(sandbox: &Sandbox, ports: &NodePorts) {
     let overlays = sandbox.overlays().unwrap();
-    let own: Vec<IpAddr> = sandbox.layout().clusters[0].nodes[2].pods[0].addresses.clone();
+    let pods = sandbox.layout().nodes().flat_map(|(_, node)| &node.pods);
+    let own = &pods.into_iter().find(|pod| pod.place == ports.asker).unwrap().addresses;
+    let [behind, elsewhere] = ports.nodes;
     let at = |node: &str, port: u16, seen_as: &[IpAddr]| -> Vec<Target> {
         let target = |&address: &IpAddr| {
             let seen = seen_as.iter().copied().filter(move |seen| seen.is_ipv4() == address.is_ipv4());
-            Target::new("b1-pod1", address).port(port).seen_as(seen).only([Protocol::Tcp])
+            Target::new(format!("{behind}-pod1"), address).port(port).seen_as(seen).only([Protocol::Tcp])
         };
-        overlays[node].iter().map(target).collect()
+        // A gateway has a local address too, which only its own cluster asks for.
+        overlays[node].iter().take(2).map(target).collect()
     };
     // Where the backend is, whoever asks is seen as itself; anywhere else nobody answers.
-    let (local, cluster) = (at("b1", 30_080, &own), [at("b1", 30_081, &[]), at("b2", 30_081, &[])].concat());
-    assert_eq!((local.len(), cluster.len()), (2, 4));
+    let answered = [at(behind, 30_080, own), at(behind, 30_081, &[]), at(elsewhere, 30_081, &[])].concat();
+    assert_eq!(answered.len(), 6);
     eventually(|| {
-        let report = asked(sandbox, "a3-pod1", [local.clone(), cluster.clone()].concat());
+        let report = asked(sandbox, ports.asker, answered.clone());
         if report.all_ok() { Ok(()) } else { Err(report.to_string()) }
     });
-    let elsewhere = asked(sandbox, "a3-pod1", at("b2", 30_080, &[]));
-    assert_eq!(elsewhere.failed().count(), elsewhere.cells.len(), "{elsewhere}");
+    let silent = asked(sandbox, ports.asker, at(elsewhere, 30_080, &[]));
+    assert_eq!(silent.failed().count(), silent.cells.len(), "{silent}");
 }
 
 fn asked(sandbox: &Sandbox, from: &str, targets: Vec<Target>) -> ReachReport {
