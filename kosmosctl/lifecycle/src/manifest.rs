@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::{
+    admissionregistration::v1::{
+        ParamRef, ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding, ValidatingAdmissionPolicySpec,
+    },
     apps::v1::{DaemonSet, Deployment},
     core::v1::{ConfigMap, LocalObjectReference, PodTemplateSpec},
 };
@@ -89,6 +92,19 @@ pub fn render(role: Role, settings: &Settings) -> Result<Vec<DynamicObject>, Man
                     map.data.get_or_insert_default().extend(settings.values.clone());
                 })?
             }
+            Some("ValidatingAdmissionPolicy") => {
+                edit(role, object, |policy: &mut ValidatingAdmissionPolicy| {
+                    policy.spec.iter_mut().for_each(|spec| hold_to(settings.values.get(CLUSTER_KEY), spec));
+                })?
+            }
+            Some("ValidatingAdmissionPolicyBinding") => {
+                edit(role, object, |binding: &mut ValidatingAdmissionPolicyBinding| {
+                    let is_settings = |param: &ParamRef| param.name.as_deref() == Some(SETTINGS);
+                    binding.spec.iter_mut().filter(|_| settings.values.contains_key(CLUSTER_KEY)).for_each(
+                        |spec| spec.param_ref = spec.param_ref.take().filter(|param| !is_settings(param)),
+                    );
+                })?;
+            }
             _ => {}
         }
     }
@@ -116,6 +132,17 @@ pub(crate) fn parse(role: Role, text: &str) -> Result<Vec<DynamicObject>, Manife
             .map_err(|error| ManifestError::Unreadable { role, reason: error.to_string() })
     });
     objects.collect()
+}
+
+/// Puts the cluster's name into a policy that would read it from the ConfigMap. An API server stops watching ConfigMaps for
+/// policies when the last such policy goes, and never begins again before it restarts: a cluster that is unjoined and joined
+/// again would be held to what stood there before, or to nothing.
+fn hold_to(cluster: Option<&String>, policy: &mut ValidatingAdmissionPolicySpec) {
+    let (Some(cluster), true) = (cluster, policy.param_kind.is_some()) else { return };
+    policy.param_kind = None;
+    let variables = policy.variables.iter_mut().flatten().filter(|variable| variable.name == CLUSTER_KEY);
+    // A name holds letters, digits and '-' alone: `join` sees to that.
+    variables.for_each(|variable| variable.expression = format!("'{cluster}'"));
 }
 
 /// Edits an object as what it is.
@@ -208,6 +235,22 @@ mod tests {
             _ if before == after || before.is_null() => Vec::new(),
             _ => vec![format!("{path}: {before} became {after}")],
         }
+    }
+
+    #[test]
+    fn policies_of_a_member_that_has_a_name_read_it_nowhere() {
+        let settings =
+            Settings { values: [(CLUSTER_KEY.to_owned(), "east".to_owned())].into(), ..Settings::default() };
+        let with_params = |settings: &Settings| {
+            let policies = render(Role::Member, settings).unwrap().into_iter().filter(|object| {
+                object.types.as_ref().is_some_and(|types| types.kind.starts_with("ValidatingAdmissionPolicy"))
+            });
+            let texts: Vec<String> = policies.map(|policy| policy.data.to_string()).collect();
+            let named = texts.iter().filter(|text| text.contains(r#""expression":"'east'""#)).count();
+            (texts.iter().filter(|text| text.contains("param")).count(), named)
+        };
+        assert_eq!(with_params(&Settings::default()), (4, 0));
+        assert_eq!(with_params(&settings), (0, 2));
     }
 
     #[test]
