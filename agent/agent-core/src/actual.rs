@@ -52,6 +52,8 @@ pub struct ActualDevice {
     pub index: u32,
     /// Whose it is.
     pub owner: Owner,
+    /// It has our alias and our VNI, but somebody gave it another name.
+    pub renamed: bool,
     /// VNI, as far as it is a VXLAN device (as all below).
     pub vni: u32,
     /// UDP port.

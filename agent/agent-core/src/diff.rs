@@ -90,6 +90,7 @@ fn same_tunnel(device: &Device, present: &ActualDevice) -> bool {
         && Some(Family::of(device.local)) == present.local.map(Family::of)
         && Some(device.parent) == present.parent
         && !present.learning
+        && !present.renamed
 }
 
 fn in_place(device: &Device, present: &ActualDevice) -> Option<DeviceChange> {

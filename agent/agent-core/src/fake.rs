@@ -112,6 +112,7 @@ impl FakeKernel {
         let made = ActualDevice {
             index,
             owner: Owner::Ours,
+            renamed: false,
             vni: device.vni,
             port: device.port,
             local: Some(device.local),

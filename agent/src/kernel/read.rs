@@ -128,11 +128,12 @@ fn devices(links: &[Link], actual: &mut Actual) -> Devices {
     let mut ours = BTreeMap::new();
     let mut indexes = BTreeMap::new();
     for link in links {
-        let Some(vtep) = Vtep::named(&link.name) else {
+        let renamed = renamed(link, links);
+        let Some(vtep) = Vtep::named(&link.name).or(renamed) else {
             actual.host.links.insert(link.index, host_link(link));
             continue;
         };
-        let device = device(link);
+        let device = ActualDevice { renamed: renamed.is_some(), ..device(link) };
         indexes.insert(vtep, link.index);
         if device.owner != Owner::Foreign {
             ours.insert(link.index, vtep);
@@ -140,6 +141,17 @@ fn devices(links: &[Link], actual: &mut Actual) -> Devices {
         actual.devices.insert(vtep, device);
     }
     Devices { ours, indexes, names: links.iter().map(|link| (link.index, link.name.clone())).collect() }
+}
+
+/// Which of our devices this is that somebody gave another name. It holds the VNI, so none of the right name can be made
+/// beside it.
+fn renamed(link: &Link, links: &[Link]) -> Option<Vtep> {
+    let vni = link.vxlan()?.vni;
+    if link.alias.as_deref() != Some(ALIAS) || Vtep::named(&link.name).is_some() {
+        return None;
+    }
+    let vtep = Vtep::ALL.into_iter().find(|vtep| vtep.vni() == vni)?;
+    links.iter().all(|other| other.name != vtep.name()).then_some(vtep)
 }
 
 fn device(link: &Link) -> ActualDevice {
@@ -152,6 +164,7 @@ fn device(link: &Link) -> ActualDevice {
     ActualDevice {
         index: link.index,
         owner,
+        renamed: false,
         vni: vxlan.map_or(0, |vxlan| vxlan.vni),
         port: vxlan.map_or(0, |vxlan| vxlan.port),
         local: vxlan.and_then(|vxlan| vxlan.local),

@@ -271,6 +271,7 @@ pub fn any_kernel() -> impl Strategy<Value = Actual> {
         let build = parts.prop_map(move |(vni, parent, learning, mac, up, small)| ActualDevice {
             index: 20 + u32::try_from(Vtep::ALL.iter().position(|other| *other == vtep).unwrap()).unwrap(),
             owner: Owner::Ours,
+            renamed: learning && small,
             vni: vtep.vni() + 10 * vni,
             port: vtep.default_port(),
             local: (parent == 2).then(|| "172.31.1.1".parse().unwrap()),
