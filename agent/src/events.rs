@@ -16,9 +16,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use crate::kernel::parts::{Doubts, Parts};
 
 /// A silent socket is asked again, to notice that nobody listens any more.
-const SILENCE: Duration = Duration::from_secs(5);
+const SILENCE: Duration = Duration::from_secs(60);
 /// Before a program that ended, or a socket that failed, is started anew.
 const RESTART: Duration = Duration::from_secs(10);
+/// Before a program that did not even begin to work is tried again: it may be installed one day.
+const ABSENCE: Duration = Duration::from_secs(60);
 
 /// Something changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,7 +98,7 @@ pub(crate) fn listen(own: u32, doubts: Doubts, wakes: UnboundedSender<Wake>) -> 
             }
             // One that listened for a while and ended missed what comes next; one that cannot listen never did.
             let listened = started.elapsed() > RESTART;
-            thread::sleep(RESTART);
+            thread::sleep(if listened { RESTART } else { ABSENCE });
             if listened {
                 tell(&filter_doubts, &filter_wakes);
             }

@@ -42,7 +42,10 @@ pub(crate) async fn follow(
     let mut changes = std::pin::pin!(object(api.clone(), &name));
     while let Some(mut found) = changes.next().await {
         // The spec goes one way and the rest another: it may be large.
-        let spec = found.as_mut().map(|config| std::mem::take(&mut config.spec));
+        let spec = found.as_mut().map(|config| {
+            config.metadata.managed_fields = None;
+            std::mem::take(&mut config.spec)
+        });
         match &found {
             Some(config) if config.metadata.deletion_timestamp.is_some() => {
                 // Without our finalizer the deletion is not meant for us: somebody cleans up an API, not a node.

@@ -14,6 +14,7 @@ use clap::Parser;
 use component::{asked_to_end, connect};
 
 fn main() -> ExitCode {
+    one_heap();
     let arguments = Arguments::parse();
     if let Err(error) = arguments.log.start() {
         eprintln!("error: {error}");
@@ -25,6 +26,17 @@ fn main() -> ExitCode {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// One heap for all threads: glibc would make one for each, and what a pass used for a moment would stay in the kernel
+/// thread's for ever. None of our threads waits for another one's allocations.
+#[expect(unsafe_code, reason = "there is no safe way to tell the allocator")]
+fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: a setting of the allocator, before there is any other thread.
+    unsafe {
+        nix::libc::mallopt(nix::libc::M_ARENA_MAX, 1);
     }
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn begin(store: &Store, id: &NodeId) -> Beginning {
                 kept_at = %found.kept_at,
                 "begins with the last good NodeConfig until an API answers"
             );
-            let config = Arc::new(found.spec.clone());
+            let config = Arc::clone(&found.spec);
             beginning.goal = Goal::Present(Wanted::new(config, found.generation, Origin::Disk));
             beginning.underlay.clone_from(&found.underlay);
             beginning.memory.kept = found.generation;
@@ -115,7 +115,7 @@ impl Keeping {
             generation: wanted.generation,
             kept_at: Timestamp::now(),
             underlay: self.underlay.clone(),
-            spec: (*wanted.config).clone(),
+            spec: Arc::clone(&wanted.config),
         };
         let (store, kept) = (self.store.clone(), last_good.clone());
         // A disk may take its time.
@@ -143,7 +143,7 @@ impl Keeping {
 
     fn is_kept(&self, config: &NodeConfigSpec, generation: Option<i64>) -> bool {
         self.known.as_ref().is_some_and(|known| {
-            known.generation == generation && known.underlay == self.underlay && known.spec == *config
+            known.generation == generation && known.underlay == self.underlay && *known.spec == *config
         })
     }
 }

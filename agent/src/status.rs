@@ -78,7 +78,7 @@ fn applied(report: &Report, outcome: &Outcome) -> State {
     State {
         kind: APPLIED,
         status: false,
-        reason: "Differs".to_owned(),
+        reason: if report.is_settled() { "Contended" } else { "Differs" }.to_owned(),
         message: format!("{}{rest}", named.join("; ")),
     }
 }

@@ -11,6 +11,7 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use api::{NodeConfigSpec, NodeId};
 use jiff::Timestamp;
@@ -48,7 +49,7 @@ pub struct LastGood {
     #[serde(default)]
     pub underlay: Vec<IpAddr>,
     /// The NodeConfig's spec.
-    pub spec: NodeConfigSpec,
+    pub spec: Arc<NodeConfigSpec>,
 }
 
 /// A file that must not be applied.
@@ -169,7 +170,7 @@ pub(super) mod tests {
             generation: Some(7),
             kept_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             underlay: vec!["172.31.1.1".parse().unwrap()],
-            spec: crate::config::parse("rulePriority: 150").unwrap(),
+            spec: Arc::new(crate::config::parse("rulePriority: 150").unwrap()),
         }
     }
 

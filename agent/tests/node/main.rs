@@ -8,6 +8,7 @@ mod bad_input;
 mod change;
 mod cold_boot;
 mod endpoints;
+mod faults;
 mod forward;
 mod gateways_v6;
 mod kosmos;
