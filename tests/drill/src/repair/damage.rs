@@ -103,11 +103,11 @@ pub(super) const DAMAGES: &[Damage] = &[
     filter("nftables rule inserted", "nft insert rule inet clusterlink mesh meta l4proto udp drop"),
     filter("accept deleted from FORWARD", "iptables-nft -D FORWARD 1"),
     filter("FORWARD flushed", "iptables-nft-save -t filter > /tmp/drill-$$; iptables-nft -F FORWARD; grep -v clusterlink /tmp/drill-$$ | iptables-nft-restore; rm -f /tmp/drill-$$"),
-    device("rp_filter changed", "v=$(cat /proc/sys/net/ipv4/conf/$D/rp_filter); echo $(( (v + 1) % 3 )) > /proc/sys/net/ipv4/conf/$D/rp_filter"),
     device(
         "underlay set down and up",
         "r=$(ip -4 route show dev eth0 | grep -v 'proto kernel'); a=$(ip -o -6 addr show dev eth0 scope global | awk '{print $4}'); s=$(ip -6 route show dev eth0 | grep -v 'proto kernel' | grep -v '^fe80')
-         ip link set eth0 down; ip link set eth0 up; for x in $a; do ip addr add $x dev eth0 nodad; done
+         echo 1 > /proc/sys/net/ipv6/conf/eth0/keep_addr_on_down
+         ip link set eth0 down; ip link set eth0 up; for x in $a; do ip addr replace $x dev eth0 nodad; done
          echo \"$r\" | while read x; do [ -z \"$x\" ] || ip route replace $x dev eth0; done
          echo \"$s\" | while read x; do [ -z \"$x\" ] || ip -6 route replace $x dev eth0; done",
     ),
@@ -117,6 +117,8 @@ pub(super) const DAMAGES: &[Damage] = &[
         watched: Watched::Everything,
         countable: false,
     },
+    // the last one: no notification that agents listen to tells of it, so it waits for the reading of every minute
+    device("rp_filter changed", "v=$(cat /proc/sys/net/ipv4/conf/$D/rp_filter); echo $(( (v + 1) % 3 )) > /proc/sys/net/ipv4/conf/$D/rp_filter"),
 ];
 
 impl Damage {

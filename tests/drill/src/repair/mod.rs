@@ -19,7 +19,7 @@ use damage::{DAMAGES, Damage, Watched};
 use state::{Look, State};
 
 /// How long a repair may take before it counts as none.
-const GIVEN_UP: Duration = Duration::from_secs(20);
+const GIVEN_UP: Duration = Duration::from_secs(75);
 /// Between two looks.
 const INTERVAL: Duration = Duration::from_millis(3);
 /// How many differences are named.
@@ -64,9 +64,9 @@ pub fn rounds(rounds: u32, seed: u64, agent: i32, mut tell: impl FnMut(&Repair) 
         if repair.took_us.is_none() {
             vandal.undo(&whole)?;
         }
-        let now = vandal.whole()?;
-        if now != whole {
-            bail!("{}: the node is not as it was: {:?}", damage.name, differences(&whole, &now));
+        // an underlay that was away for a moment may bring plans, and those pass
+        if vandal.wait(Watched::Everything, Instant::now(), &whole)?.is_none() {
+            bail!("{}: the node is not as it was: {:?}", damage.name, vandal.left(&whole)?);
         }
     }
     Ok(())

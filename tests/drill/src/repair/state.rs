@@ -10,10 +10,9 @@ use netlink::{
     Event, Family, FdbEntry, Hop, Link, NeighbourState, Netlink, Nexthop, NexthopKind, Route, RuleAction, Via,
 };
 
-/// Our routing tables, the protocol of our routes and nexthops, and the alias of our devices, as docs/design/agent.md has
+/// Our routing tables and the alias of our devices, as docs/design/agent.md has
 /// them: the drill looks from outside, and takes no constant from the agent.
 const TABLES: [u32; 2] = [200, 201];
-const PROTOCOL: u8 = 193;
 const ALIAS: &str = "clusterlink";
 const PREFIX: &str = "vx-";
 const SETTINGS: [(Family, &str); 3] =
@@ -82,14 +81,6 @@ impl Look {
     fn routing(&mut self, name: &dyn Fn(u32) -> String, state: &mut State) -> Result<()> {
         let nexthops: BTreeMap<u32, Nexthop> =
             self.netlink.nexthops()?.into_iter().map(|nexthop| (nexthop.id, nexthop)).collect();
-        for nexthop in nexthops.values().filter(|nexthop| nexthop.protocol == PROTOCOL) {
-            // two objects of one gateway are meant: the second line must not hide behind the first
-            let line = format!("nexthop {}", nexthop_text(nexthop, &nexthops, name));
-            let mut number = 1;
-            while !state.insert(format!("{line} #{number}")) {
-                number += 1;
-            }
-        }
         for family in [Family::V4, Family::V6] {
             for table in TABLES {
                 for route in self.netlink.routes(family, Some(table))? {
@@ -143,16 +134,13 @@ fn nexthop_text(nexthop: &Nexthop, all: &BTreeMap<u32, Nexthop>, name: &dyn Fn(u
     match &nexthop.kind {
         NexthopKind::Hop(_, hop) => hop_text(hop, name),
         NexthopKind::Blackhole(family) => format!("blackhole {family:?}"),
-        NexthopKind::Group(members, resilience) => {
-            let member = |(id, weight): (&u32, &u16)| match all.get(id) {
-                Some(member) if member.id != nexthop.id => {
-                    format!("{} weight {weight}", nexthop_text(member, all, name))
-                }
-                _ => format!("missing weight {weight}"),
+        NexthopKind::Group(members, _) => {
+            // for the sake of its flows a gateway may stand in a group twice, and alone in one
+            let member = |id: &u32| match all.get(id) {
+                Some(member) if member.id != nexthop.id => nexthop_text(member, all, name),
+                _ => "missing".to_owned(),
             };
-            let mut members: Vec<String> = members.iter().map(member).collect();
-            members.sort();
-            format!("group [{}] {resilience:?}", members.join("; "))
+            members.keys().map(member).collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join("; ")
         }
     }
 }

@@ -23,10 +23,12 @@ pub(super) const COLD_BOOT: Scenario = Scenario {
 
 /// The nodes that boot: a gateway and a P2P node.
 const NODES: [&str; 2] = ["a1", "c1"];
-/// What is in the kernel, without what a boot makes new; nexthop ids are of no meaning.
-const SHOW: &str = "(ip route show table 200; ip route show table 201; ip -6 route show table 200; ip -6 route show table 201) \
-    2>/dev/null | sed 's/nhid [0-9]* //; s/ *$//' | sort; ip rule; ip -6 rule; ip -o link | grep -o 'vx-[a-z6-]*: .*mtu [0-9]*' | sort; \
-    ip neigh show nud permanent | sort; nft -s list table inet clusterlink; iptables-nft -S FORWARD";
+/// What is in the kernel, without what a boot makes new. Of a route its destination: a group that has lost all but one of its
+/// gateways stays a group for the sake of its flows, while an empty kernel gets a plain nexthop.
+const SHOW: &str = "for f in -4 -6; do for t in 200 201; do ip $f route show table $t 2>/dev/null | grep -v '^.nexthop' | \
+    sed -E 's/^((unreachable )?[^ ]+).*/\\1 '$t'/' | sort; done; ip $f rule; done; \
+    ip -o link | grep -o 'vx-[a-z6-]*: .*mtu [0-9]*' | sort; ip neigh show nud permanent | sort; \
+    nft -s list table inet clusterlink; iptables-nft -S FORWARD; ip6tables-nft -S FORWARD";
 /// As a boot leaves it: nothing of ours.
 const WIPE: &str = "for d in $(ls /sys/class/net | grep ^vx-); do ip link del $d; done; \
     for f in -4 -6; do while ip $f rule del pref 200 2>/dev/null; do :; done; while ip $f rule del pref 199 2>/dev/null; do :; done; \

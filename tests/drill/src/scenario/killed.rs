@@ -20,7 +20,7 @@ use sandbox::addressing::{ClusterLayout, NodeLayout};
 pub(super) const AGENT_KILLED: Scenario = Scenario {
     name: "agent-killed",
     what: "kill -9 of every agent at random points of an apply, and its restart",
-    few: 2,
+    few: 1,
     full: 200,
     run: agent_killed,
 };

@@ -17,7 +17,7 @@ use crate::world::World;
 pub(super) const REPAIRED: Scenario = Scenario {
     name: "repaired",
     what: "a vandal deletes and alters everything of ours, one at a time and all at once",
-    few: 35,
+    few: 33,
     full: 500,
     run: repaired,
 };

@@ -26,7 +26,7 @@ pub(super) const MTU_CHANGED: Scenario = Scenario {
 pub(super) const UNDERLAY_MOVED: Scenario = Scenario {
     name: "underlay-moved",
     what: "a peer's underlay address changes; both addresses are there for a while",
-    few: 0,
+    few: 1,
     full: 10,
     run: underlay_moved,
 };

@@ -12,7 +12,7 @@ use crate::programs::AGENT;
 pub(super) const AGENT_UPGRADED: Scenario = Scenario {
     name: "agent-upgraded",
     what: "the agent's program is replaced by another version, and every agent started anew",
-    few: 2,
+    few: 1,
     full: 20,
     run: agent_upgraded,
 };
