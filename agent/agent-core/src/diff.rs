@@ -247,7 +247,8 @@ fn routes(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
     }
     let mut deletions: Vec<&RouteKey> =
         left.routes.keys().filter(|key| !desired.routes.contains_key(key)).collect();
-    deletions.sort_by_key(|key| key.destination.prefix());
+    // Of one destination the unreachable one (with the higher metric) goes first: a broader route may serve it now.
+    deletions.sort_by_key(|key| (key.destination.prefix(), Reverse(key.metric)));
     for key in deletions {
         changes.push(Stage::DeleteRoutes, Step::DeleteRoute(*key));
     }
