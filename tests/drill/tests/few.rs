@@ -46,6 +46,8 @@ fn nothing_is_lost_and_everything_is_repaired() {
     let text = table(&rows);
     println!("{text}");
     assert!(rows.iter().all(Row::is_good), "{text}");
-    let measured = rows.iter().filter(|row| row.scenario != "repaired");
-    assert!(measured.clone().count() > 0 && measured.into_iter().all(|row| row.sent > 0), "{text}");
+    // these measure no packets
+    let silent = ["cold-boot", "foreign-kept", "repaired"];
+    let measured = rows.iter().filter(|row| !silent.contains(&row.scenario.as_str()));
+    assert!(measured.clone().count() >= 2 && measured.into_iter().all(|row| row.sent > 0), "{text}");
 }
