@@ -26,7 +26,7 @@ impl Contention {
         }
         self.repairs.retain(|_, times| !times.is_empty());
         let Ok(report) = &mut outcome.result else { return BTreeSet::new() };
-        if outcome.woken != Woken::ByGoal {
+        if outcome.woken != Woken::Goal {
             // Once for each pass, though an object may take several messages (two nexthops of one gateway).
             for object in report.written.iter().collect::<BTreeSet<_>>() {
                 self.repairs.entry(object.clone()).or_default().push_back(now);
@@ -74,13 +74,13 @@ mod tests {
     fn a_repair_every_second_is_a_fight_that_names_its_object() {
         let mut contention = Contention::default();
         for second in 0..59 {
-            assert!(!pass(&mut contention, second, Woken::ByKernel).0);
+            assert!(!pass(&mut contention, second, Woken::Kernel).0);
         }
-        let (contended, notices) = pass(&mut contention, 59, Woken::ByKernel);
+        let (contended, notices) = pass(&mut contention, 59, Woken::Kernel);
         assert!(contended);
         assert!(notices[0].starts_with("Contended: IPv4 rule 200 lookup 200 was changed"), "{notices:?}");
         // A minute later it is over.
-        assert!(!pass(&mut contention, 130, Woken::ByKernel).0);
+        assert!(!pass(&mut contention, 130, Woken::Kernel).0);
     }
 
     /// Somebody who changes one thing of each kind, and the beginning of that thing's name.
@@ -89,8 +89,8 @@ mod tests {
     const VANDALS: [Vandal; 10] = [
         ("device vx-bridge", |state| state.devices.get_mut(&Vtep::Bridge).unwrap().mtu = 1000),
         ("sysctl net.", |state| *state.sysctls.values_mut().next().unwrap() = 7),
-        ("address 241.31.1.1/32", |state| drop(state.addresses.pop_first())),
-        ("FDB entry", |state| drop(state.fdb.pop_first())),
+        ("address 241.31.1.1/32", |state| _ = state.addresses.pop_first()),
+        ("FDB entry", |state| _ = state.fdb.pop_first()),
         ("neighbour", |state| *state.neighbours.values_mut().next().unwrap() = None),
         ("nftables table", |state| state.firewall.table = None),
         ("accept in", |state| state.firewall.chains.values_mut().next().unwrap().accept = Accept::Absent),
@@ -98,8 +98,8 @@ mod tests {
             let id = *state.nexthops.keys().next_back().unwrap();
             state.lose_nexthops(BTreeSet::from([id]));
         }),
-        ("route", |state| drop(state.routes.pop_first())),
-        ("IPv4 rule", |state| drop(state.rules.pop_first())),
+        ("route", |state| _ = state.routes.pop_first()),
+        ("IPv4 rule", |state| _ = state.rules.pop_first()),
     ];
 
     fn host() -> FakeKernel {
@@ -139,7 +139,7 @@ mod tests {
                 damage(&mut kernel.state);
                 let report = Pass::new(&spec, &known).run(&mut kernel).unwrap();
                 let at = Timestamp::from_second(second).unwrap();
-                let mut outcome = Outcome { woken: Woken::ByKernel, at, ..outcome(Ok(report)) };
+                let mut outcome = Outcome { woken: Woken::Kernel, at, ..outcome(Ok(report)) };
                 contended = contention.note(&mut outcome);
             }
             assert!(contended.iter().any(|object| object.starts_with(name)), "{name}: {contended:?}");
@@ -158,6 +158,6 @@ mod tests {
     #[test]
     fn our_own_changes_are_no_fight() {
         let mut contention = Contention::default();
-        assert!((0..200).all(|second| !pass(&mut contention, second, Woken::ByGoal).0));
+        assert!((0..200).all(|second| !pass(&mut contention, second, Woken::Goal).0));
     }
 }

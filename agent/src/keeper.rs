@@ -116,7 +116,7 @@ impl Course {
                 if report.changed > 0 {
                     self.changed_at = Some(outcome.at);
                 }
-                if outcome.woken != Woken::ByGoal {
+                if outcome.woken != Woken::Goal {
                     for (kind, count) in &report.changes {
                         *self.repairs.entry(*kind).or_default() += count;
                     }
@@ -137,7 +137,7 @@ impl Keeper {
     pub(crate) async fn run(mut self) {
         let mut contention = Contention::default();
         let mut pace = Pace::default();
-        let mut woken = Woken::ByGoal;
+        let mut woken = Woken::Goal;
         let mut course = Course {
             ours: BTreeSet::new(),
             resync: Some(Resync::Doubt),
@@ -229,13 +229,13 @@ impl Keeper {
         let truce = course.truces.values().min().copied().unwrap_or(until);
         let urgency = loop {
             tokio::select! {
-                changed = self.goal.changed() => return changed.map(|()| Woken::ByGoal),
-                changed = self.known.changed() => return changed.map(|()| Woken::ByGoal),
+                changed = self.goal.changed() => return changed.map(|()| Woken::Goal),
+                changed = self.known.changed() => return changed.map(|()| Woken::Goal),
                 () = sleep_until(until) => {
                     course.resync.get_or_insert(Resync::Clock);
-                    return Ok(Woken::ByClock);
+                    return Ok(Woken::Clock);
                 }
-                () = sleep_until(truce), if truce < until => return Ok(Woken::ByClock),
+                () = sleep_until(truce), if truce < until => return Ok(Woken::Clock),
                 Some(wake) = self.wakes.recv() => {
                     let urgency = self.hear(&wake, course);
                     if urgency > Urgency::None {
@@ -245,7 +245,7 @@ impl Keeper {
             }
         };
         self.coalesce(urgency, earliest, course).await;
-        Ok(Woken::ByKernel)
+        Ok(Woken::Kernel)
     }
 
     /// Takes what comes right behind the first change. Never prolonged: a storm must not delay the repair.
@@ -300,7 +300,7 @@ pub(crate) mod tests {
         Outcome {
             goal: Goal::Present(Wanted::new(config, Some(3), Origin::Api)),
             result,
-            woken: Woken::ByGoal,
+            woken: Woken::Goal,
             at: Timestamp::UNIX_EPOCH,
             took: Duration::ZERO,
             changed_at: None,

@@ -17,11 +17,11 @@ const MOST_PATIENCE: Duration = Duration::from_millis(500);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Woken {
     /// There was something new to do.
-    ByGoal,
+    Goal,
     /// The kernel changed.
-    ByKernel,
+    Kernel,
     /// It was time to look.
-    ByClock,
+    Clock,
 }
 
 /// What a pass came to.
@@ -59,11 +59,11 @@ impl Default for Pace {
 
 impl Pace {
     pub(crate) fn after(&mut self, result: Result) -> Rest {
-        if result.woken == Woken::ByGoal {
+        if result.woken == Woken::Goal {
             // What failed before says nothing of what is new.
             self.retry = FIRST_RETRY;
         }
-        let vain = result.woken == Woken::ByKernel && !result.changed;
+        let vain = result.woken == Woken::Kernel && !result.changed;
         self.in_vain = if vain { self.in_vain + 1 } else { 0 };
         let longest = if result.reached { RESYNC } else { self.retry };
         self.retry = if result.reached { FIRST_RETRY } else { (self.retry * 2).min(RESYNC) };
@@ -95,14 +95,14 @@ mod tests {
     fn what_fails_for_ever_is_tried_once_a_minute_in_the_end() {
         let mut pace = Pace::default();
         let failed = |woken| Result { woken, reached: false, changed: false };
-        let mut waits = vec![pace.after(failed(Woken::ByGoal)).longest.as_millis()];
-        waits.extend((0..8).map(|_| pace.after(failed(Woken::ByClock)).longest.as_millis()));
+        let mut waits = vec![pace.after(failed(Woken::Goal)).longest.as_millis()];
+        waits.extend((0..8).map(|_| pace.after(failed(Woken::Clock)).longest.as_millis()));
         assert_eq!(waits, [500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]);
         // Another NodeConfig begins anew, and success does.
-        assert_eq!(pace.after(failed(Woken::ByGoal)).longest, FIRST_RETRY);
-        let reached = Result { woken: Woken::ByClock, reached: true, changed: true };
+        assert_eq!(pace.after(failed(Woken::Goal)).longest, FIRST_RETRY);
+        let reached = Result { woken: Woken::Clock, reached: true, changed: true };
         assert_eq!(pace.after(reached), Rest { longest: RESYNC, shortest: Duration::ZERO });
-        assert_eq!(pace.after(failed(Woken::ByClock)).longest, FIRST_RETRY);
+        assert_eq!(pace.after(failed(Woken::Clock)).longest, FIRST_RETRY);
     }
 
     #[test]
@@ -113,7 +113,7 @@ mod tests {
             let mut passes = 0;
             // Something of strangers happens all the time: each pass follows as soon as it may.
             while clock < Duration::from_secs(600) {
-                let rest = pace.after(Result { woken: Woken::ByKernel, reached, changed: false });
+                let rest = pace.after(Result { woken: Woken::Kernel, reached, changed: false });
                 clock += rest.longest.min(rest.shortest.max(Urgency::Now.delay()));
                 passes += 1;
             }

@@ -132,7 +132,7 @@ impl Telemetry {
         if report.changed > 0 {
             self.apply.observe(outcome.took.as_secs_f64());
         }
-        if outcome.woken != Woken::ByGoal {
+        if outcome.woken != Woken::Goal {
             for (kind, count) in &report.changes {
                 let count = u64::try_from(*count).unwrap_or(u64::MAX);
                 self.repairs.get_or_create(&[("kind", kind.word())]).inc_by(count);
@@ -205,7 +205,7 @@ mod tests {
         let mut outcome = outcome(Ok(report));
         outcome.at = Timestamp::from_second(1_700_000_000).unwrap();
         telemetry.note(&outcome);
-        outcome.woken = Woken::ByKernel;
+        outcome.woken = Woken::Kernel;
         telemetry.note(&outcome);
         telemetry.resync(Resync::Clock);
         let said = text(&telemetry);
