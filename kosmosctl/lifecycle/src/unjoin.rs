@@ -275,6 +275,10 @@ async fn drop_finalizer(
 async fn resources(at: &Connection, name: &str) -> Result<Vec<DynamicObject>, kube::Error> {
     let all = ListParams::default();
     let mut found: Vec<DynamicObject> = Vec::new();
+    // First: without it nobody makes the others anew.
+    if absent_as_none(Api::<Cluster>::all(at.client.clone()).get(name).await)?.is_some() {
+        found.push(CLUSTER.object(None, name));
+    }
     let configs = own_configs(at, name).await?;
     found.extend(configs.iter().map(|config| NODE_CONFIG.object(None, &config.name_any())));
     let nodes = absent_as_none(Api::<ClusterNode>::all(at.client.clone()).list(&all).await)?;
@@ -284,9 +288,6 @@ async fn resources(at: &Connection, name: &str) -> Result<Vec<DynamicObject>, ku
     };
     let nodes = nodes.map(|list| list.items).unwrap_or_default();
     found.extend(nodes.iter().filter(is_own).map(|node| CLUSTER_NODE.object(None, &node.name_any())));
-    if absent_as_none(Api::<Cluster>::all(at.client.clone()).get(name).await)?.is_some() {
-        found.push(CLUSTER.object(None, name));
-    }
     Ok(found)
 }
 

@@ -45,7 +45,8 @@ fn a_cluster_joins_is_well_and_leaves_by_the_work_of_the_real_managers() {
             member: world.member.client_of(&own).await.unwrap(),
             control: world::client_of(std::str::from_utf8(&secret["kubeconfig"].0).unwrap()).await,
         };
-        let uplink = tokio::spawn(controller_manager::run(uplink, std::future::pending()));
+        let uplink =
+            tokio::spawn(controller_manager::run(uplink, its_deployment_is_gone(member.client.clone())));
         let agents = tokio::spawn(play_agents(member.client.clone()));
         play_kubelets(&control.client, &member.client).await;
 
@@ -77,6 +78,14 @@ fn a_cluster_joins_is_well_and_leaves_by_the_work_of_the_real_managers() {
         world::uninstall(&control).await.unwrap();
         assert_eq!(difference(&before.0, &dump(&control.client).await), Vec::<String>::new());
     });
+}
+
+/// As a kubelet ends the pods of a Deployment that is deleted.
+async fn its_deployment_is_gone(client: Client) {
+    let deployments: Api<Deployment> = Api::namespaced(client, NAMESPACE);
+    while !matches!(deployments.get_opt("clusterlink-controller-manager").await, Ok(None)) {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Workloads that run.
