@@ -46,13 +46,14 @@ pub const ALL: &[Scenario] = &[
     elsewhere::ELSEWHERE,
     underlay::MTU_CHANGED,
     underlay::UNDERLAY_MOVED,
-    underlay::UNDERLAY_JUMPED,
     gateways::GATEWAY_MOVED,
     gateways::MODE_CHANGED,
     gateways::GATEWAY_LOST,
     booted::COLD_BOOT,
     owned::FOREIGN_KEPT,
     repaired::REPAIRED,
+    // the last one: an agent whose own address went hears of nothing until its connections time out
+    underlay::UNDERLAY_JUMPED,
 ];
 
 /// A scenario that is under way.
