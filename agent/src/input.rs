@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use api::{NodeConfig, NodeConfigSpec};
+use component::Readiness;
 use futures::{Stream, StreamExt};
 use kube::api::{Patch, PatchParams};
 use kube::runtime::utils::StreamBackoff;
@@ -38,6 +39,7 @@ pub(crate) async fn follow(
     name: String,
     latest: watch::Sender<Option<NodeConfig>>,
     goal: watch::Sender<Goal>,
+    readiness: Readiness,
 ) {
     let mut changes = std::pin::pin!(object(api.clone(), &name));
     while let Some(mut found) = changes.next().await {
@@ -65,7 +67,9 @@ pub(crate) async fn follow(
                 tracing::warn!(name, "the API has no NodeConfig for this node: the last good one is kept");
             }
             None => {
-                tracing::info!(name, "there is no NodeConfig for this node yet: the kernel is left alone")
+                tracing::info!(name, "there is no NodeConfig for this node yet: the kernel is left alone");
+                // Nothing is asked: a node that takes no part holds up no update of the others.
+                readiness.set(None);
             }
         }
         latest.send_replace(found);

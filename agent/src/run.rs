@@ -80,6 +80,7 @@ pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infalli
     let (forward, wakes) = unbounded_channel();
     let addresses = Arc::new(Notify::new());
     let telemetry = Telemetry::default();
+    let readiness = telemetry.readiness.clone();
     let keeping = Keeping {
         store: store.clone(),
         id: id.clone(),
@@ -102,7 +103,7 @@ pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infalli
     tasks.spawn(
         Keeper { worker: worker.clone(), goal: goals, known: of_host, wakes, outcome, telemetry }.run(),
     );
-    tasks.spawn(input::follow(configs, name, latest, goal));
+    tasks.spawn(input::follow(configs, name, latest, goal, readiness));
     tasks.spawn(api_server::follow(options.api_server, known.clone()));
     tasks.spawn(speaker.run());
     tasks.spawn(publish::facts(client, id, worker, addresses, known));

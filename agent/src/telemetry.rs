@@ -159,9 +159,8 @@ impl Telemetry {
 fn not_ready(outcome: &Outcome) -> Option<String> {
     let report = match (&outcome.goal, &outcome.result) {
         (Goal::Unknown, _) => return Some("there is no NodeConfig for this node".to_owned()),
-        (Goal::Gone, _) => return Some("the NodeConfig is being deleted".to_owned()),
         (_, Err(error)) => return Some(error.to_string()),
-        (Goal::Present(_), Ok(report)) => report,
+        (Goal::Present(_) | Goal::Gone, Ok(report)) => report,
     };
     if let Some(first) = report.differing.first() {
         let more = report.differing.len() - 1;
@@ -231,5 +230,13 @@ mod tests {
         telemetry.note(&outcome(Err(error)));
         assert_eq!(telemetry.readiness.not_ready().as_deref(), Some("cannot read routes: overrun"));
         assert!(text(&telemetry).contains("netlink_errors_total{during=\"read\"} 1"));
+    }
+
+    #[test]
+    fn a_node_that_was_torn_down_holds_nothing_up() {
+        let telemetry = Telemetry::default();
+        let gone = Outcome { goal: Goal::Gone, ..outcome(Ok(Report::default())) };
+        telemetry.note(&gone);
+        assert_eq!(telemetry.readiness.not_ready(), None);
     }
 }

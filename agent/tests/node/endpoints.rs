@@ -5,6 +5,9 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use embedded_api::Config;
+
+use crate::api_mode::{eventually, options, with_agent_in};
 use crate::world::{GATEWAY, on_host};
 
 const ADDRESS: &str = "127.0.0.1:9870";
@@ -101,5 +104,21 @@ fn a_taken_port_costs_the_answers_and_nothing_else() {
         until("the overlay", || host.sh("ip rule").contains("lookup 200").then_some(()));
         drop(other);
         until("ready", || says("/readyz", "200", "ok"));
+    });
+}
+
+#[test]
+fn a_node_of_which_nothing_is_asked_is_ready() {
+    on_host(|host| {
+        let state = tempfile::tempdir().unwrap();
+        let options = agent::Options { listen: Some(ADDRESS.parse().unwrap()), ..options(state.path()) };
+        with_agent_in(host, Config::named("a"), options, |mesh| async move {
+            let ready =
+                || async { tokio::task::spawn_blocking(|| says("/readyz", "200", "ok")).await.unwrap() };
+            eventually("ready without a NodeConfig", ready).await;
+            let created = mesh.create().await;
+            mesh.applied(created.metadata.generation).await;
+            eventually("ready with one", ready).await;
+        });
     });
 }
