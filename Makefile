@@ -35,6 +35,14 @@ generate: kubernetes ## write the files that are made from the types
 bench: tools ## the figures of the pure crates, of netlink and of the agent
 	@$(CARGO) bench -p network-plan -p netlink -p agent
 
+.PHONY: drill
+drill: build ## faults, outages and vandals in full rounds, packet by packet: takes hours, `--list` and `--only` choose
+	@target/release/clusterlink-drill $(DRILL)
+
+.PHONY: image
+image: tools ## one small image with all programs, without a container engine
+	@build/image
+
 .PHONY: kubernetes
 kubernetes: ## build the Kubernetes that the tests run against, once, into a cache
 	@build/kubernetes
