@@ -104,6 +104,13 @@ fn host_port(text: &str) -> Result<(String, String), String> {
 pub(crate) fn cluster_name(text: &str) -> Result<String, String> {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let edge = |c: Option<char>| c.is_some_and(|c| inner(c) && c != '-');
+    if text == "default" {
+        // Kubernetes makes one of that name in every namespace, and mounts its token where nobody asked for it.
+        return Err(
+            "its service account in the control cluster would be the namespace's own: take another name"
+                .to_owned(),
+        );
+    }
     if text.len() <= 63 && edge(text.chars().next()) && edge(text.chars().last()) && text.chars().all(inner) {
         return Ok(text.to_owned());
     }
@@ -393,7 +400,7 @@ mod tests {
     #[test]
     fn a_name_is_one_that_every_object_can_bear() {
         assert_eq!(cluster_name("east-1").unwrap(), "east-1");
-        for name in ["", "-a", "a-", "A", "a.b", "a_b", &"x".repeat(64)] {
+        for name in ["", "-a", "a-", "A", "a.b", "a_b", "default", &"x".repeat(64)] {
             assert!(cluster_name(name).is_err(), "{name}");
         }
     }
