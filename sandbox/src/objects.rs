@@ -86,7 +86,7 @@ fn with_room(mut node: Value) -> Value {
 }
 
 /// The definitions of our kinds.
-pub(crate) fn definitions() -> Vec<Value> {
+fn definitions() -> Vec<Value> {
     let value = |crd| serde_json::to_value(crd).expect("a definition is plain data");
     api::crd::all().into_iter().map(value).collect()
 }

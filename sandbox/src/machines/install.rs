@@ -1,5 +1,6 @@
-//! Installs ClusterLink as an operator does: `daemonset/control.yaml` in the control cluster, `daemonset/member.yaml` in
-//! each member, and for each member the one credential that it has for the control cluster.
+//! Installs ClusterLink as an operator does: `daemonset/control.yaml` and what a person says of the members in the control
+//! cluster, `daemonset/member.yaml` in each member, and for each member the one credential that it has for the control
+//! cluster.
 
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -10,6 +11,7 @@ use super::MachineError;
 use super::apply::apply;
 use super::planes::{Plane, Planes};
 use crate::addressing::{ClusterLayout, Layout};
+use crate::objects;
 
 const SYSTEM: &str = "clusterlink-system";
 const MEMBERS: &str = "clusterlink-members";
@@ -20,6 +22,7 @@ const TOKEN_SECONDS: i64 = 24 * 3600;
 pub(super) async fn install(layout: &Layout, planes: &Planes) -> Result<(), MachineError> {
     let control = planes.control();
     apply(control, documents("daemonset/control.yaml", manifests::CONTROL)?).await?;
+    apply(control, objects::clusters(layout)).await?;
     let joins = layout.clusters.iter().map(|cluster| join(control, planes.of(&cluster.name), cluster));
     futures::future::try_join_all(joins).await.map(drop)
 }

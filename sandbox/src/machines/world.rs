@@ -9,33 +9,34 @@ use super::planes::Planes;
 use crate::addressing::Layout;
 use crate::objects;
 
-/// Definitions, nodes, services, and the rights of flannel.
+/// Nodes, services, and the rights of flannel.
 pub(super) async fn create(layout: &Layout, planes: &Planes) -> Result<(), MachineError> {
     let all = planes.iter().map(|plane| {
         let cluster = layout.clusters.iter().find(|cluster| cluster.name == plane.cluster);
-        let mut objects = objects::definitions();
-        match cluster {
-            Some(cluster) => {
-                objects.extend(objects::nodes_and_services(cluster));
-                objects.extend(rights_of_flannel());
-            }
-            None => objects.push(objects::control_node()),
+        let mut objects = match cluster {
+            Some(cluster) => objects::nodes_and_services(cluster),
+            None => vec![objects::control_node()],
+        };
+        name_the_kernel(&mut objects);
+        if cluster.is_some() {
+            objects.extend(rights_of_flannel());
         }
         apply(plane, objects)
     });
     futures::future::try_join_all(all).await.map(drop)
 }
 
-/// The world's pods, which are wired and about to answer, and in the control cluster what a person says of the members.
+/// Every node is this machine, and says so as its kubelet would.
+fn name_the_kernel(objects: &mut [Value]) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    for node in objects.iter_mut().filter(|object| object["kind"] == "Node") {
+        node["status"]["nodeInfo"]["kernelVersion"] = release.trim().into();
+    }
+}
+
+/// The world's pods, which are wired and about to answer.
 pub(super) async fn populate(layout: &Layout, planes: &Planes) -> Result<(), MachineError> {
-    let all = planes.iter().map(|plane| {
-        let cluster = layout.clusters.iter().find(|cluster| cluster.name == plane.cluster);
-        let objects = match cluster {
-            Some(cluster) => objects::pods(cluster),
-            None => objects::clusters(layout),
-        };
-        apply(plane, objects)
-    });
+    let all = layout.clusters.iter().map(|cluster| apply(planes.of(&cluster.name), objects::pods(cluster)));
     futures::future::try_join_all(all).await.map(drop)
 }
 
