@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
+use futures::future::OptionFuture;
 use k8s_openapi::api::core::v1::{Node, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::{
     Api, ResourceExt,
     api::{AttachParams, ListParams},
@@ -73,12 +75,24 @@ async fn ask(pods: &Api<Pod>, pod: &str, question: &[&str]) -> Result<String, St
         let mut process =
             pods.exec(pod, question.iter().copied(), &params).await.map_err(|error| said(&error))?;
         let (mut out, mut complaints) = (String::new(), String::new());
+        let status = process.take_status();
         if let (Some(mut stdout), Some(mut stderr)) = (process.stdout(), process.stderr()) {
             let read = tokio::join!(stdout.read_to_string(&mut out), stderr.read_to_string(&mut complaints));
             read.0.and(read.1).map_err(|error| error.to_string())?;
         }
+        // What the API server says where it cannot reach the kubelet, or the program does not end well.
+        let status = OptionFuture::from(status).await.flatten();
         process.join().await.map_err(|error| error.to_string())?;
-        if out.is_empty() { Err(complaints.trim().to_owned()) } else { Ok(out) }
+        if !out.is_empty() {
+            return Ok(out);
+        }
+        let complaints = complaints.trim().to_owned();
+        Err(if complaints.is_empty() { without_words(status) } else { complaints })
     };
     timeout(PATIENCE, answered).await.unwrap_or_else(|_| Err(format!("no answer within {PATIENCE:?}")))
+}
+
+fn without_words(status: Option<Status>) -> String {
+    let message = status.and_then(|status| status.message).filter(|message| !message.is_empty());
+    message.unwrap_or_else(|| "it printed nothing".to_owned())
 }
