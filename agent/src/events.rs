@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::{INBOUND_TABLE, NEXTHOP_IDS, TABLE};
 use api::Vtep;
-use netlink::{Event, Monitor};
+use netlink::{Changed, Event, Monitor, SettingsMonitor};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::Signal;
 use tokio::sync::mpsc::UnboundedSender;
@@ -29,6 +29,8 @@ pub(crate) enum Wake {
     Netlink(Event),
     /// The packet filter.
     Filter,
+    /// Settings, by their own notifications. Every pass reads them.
+    Settings(Changed),
 }
 
 /// How soon a pass should follow.
@@ -60,6 +62,8 @@ impl Wake {
     pub(crate) fn urgency(&self, is_ours: impl Fn(u32) -> bool) -> Urgency {
         match self {
             Wake::Filter => Urgency::Soon,
+            Wake::Settings(Changed::Device(device)) if !is_ours(*device) => Urgency::None,
+            Wake::Settings(_) => Urgency::Now,
             Wake::Netlink(Event::Link { index, name }) if is_ours(*index) || Vtep::named(name).is_some() => {
                 Urgency::Now
             }
@@ -80,6 +84,17 @@ impl Wake {
 /// is woken. Without notifications there is still the periodic pass, so a failure here is said and tried again.
 pub(crate) fn listen(own: u32, doubts: Doubts, wakes: UnboundedSender<Wake>) -> std::io::Result<()> {
     let (filter_doubts, filter_wakes) = (doubts.clone(), wakes.clone());
+    let settings_wakes = wakes.clone();
+    thread::Builder::new().name("settings-events".to_owned()).spawn(move || {
+        while !settings_wakes.is_closed() {
+            if let Err(error) = settings_events(&settings_wakes) {
+                tracing::warn!(%error, "notifications of settings failed, listening anew");
+                thread::sleep(RESTART);
+                // Who does not listen any more is found out above.
+                let _ = settings_wakes.send(Wake::Settings(Changed::Overrun));
+            }
+        }
+    })?;
     thread::Builder::new().name("netlink-events".to_owned()).spawn(move || {
         let mut missed = None;
         while !wakes.is_closed() {
@@ -131,6 +146,18 @@ fn netlink_events(
         }
         next = monitor.next(SILENCE)?;
     }
+}
+
+fn settings_events(wakes: &UnboundedSender<Wake>) -> Result<(), netlink::Error> {
+    let mut monitor = SettingsMonitor::open()?;
+    while !wakes.is_closed() {
+        if let Some(changed) = monitor.next(SILENCE)?
+            && wakes.send(Wake::Settings(changed)).is_err()
+        {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// The packet filter changed. Whether anybody still listens.
@@ -197,6 +224,10 @@ mod tests {
         assert_eq!(urgency(route(200)), Urgency::Now);
         assert_eq!(urgency(route(254)), Urgency::None);
         assert_eq!(urgency(Event::Overrun), Urgency::Now);
+        let settings = |changed| Wake::Settings(changed).urgency(ours);
+        assert_eq!(settings(Changed::Device(7)), Urgency::Now);
+        assert_eq!(settings(Changed::Device(9)), Urgency::None);
+        assert_eq!(settings(Changed::Overrun), Urgency::Now);
     }
 
     #[test]

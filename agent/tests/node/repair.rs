@@ -105,6 +105,43 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Ends with the test, however that ends.
+struct Ended(std::process::Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The reading of every minute would repair them too, after `until` has given up.
+#[test]
+fn settings_come_back_when_the_kernel_tells_of_them() {
+    on_host(|host| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), GATEWAY).unwrap();
+        let _agent = Ended(
+            Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
+                .args(["--watch", "--config"])
+                .arg(file.path())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap(),
+        );
+        until("data plane", || host.sh("ip rule").contains("lookup 200").then_some(()));
+        let setting = "/proc/sys/net/ipv4/conf/vx-local/rp_filter";
+        // The first time the rest of the beginning may repair it in passing, the last time nothing else is new.
+        for round in 1..=4 {
+            until("rp_filter", || (host.sh(&format!("cat {setting}")).trim() == "2").then_some(()));
+            if round < 4 {
+                host.sh(&format!("echo 0 > {setting}"));
+            }
+        }
+    });
+}
+
 #[test]
 fn an_agent_that_is_killed_leaves_no_program_behind_and_the_data_plane_as_it_is() {
     on_host(|host| {

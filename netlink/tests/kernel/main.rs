@@ -13,6 +13,7 @@ mod nft;
 mod routes;
 mod rules;
 mod rust_netlink;
+mod settings;
 mod sysctl;
 mod witness;
 mod world;
