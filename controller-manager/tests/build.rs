@@ -516,9 +516,12 @@ fn mirrors_follow_their_originals_and_nothing_else_is_touched() {
     let mut broken = config(Side::Control, "10.80.0.0/16");
     broken["spec"]["devices"] = json!("none");
     world.put(Side::Control, Kind::NodeConfig, broken);
-    assert_eq!(world.settle(), 0);
+    assert_eq!(world.settle(), 1, "the own Cluster's status says so, and nothing else is written");
+    assert_eq!(world.condition("Published").1, "Unreadable");
+    assert_eq!(mirrored(&world).unwrap().spec.unreachable, ["10.80.0.0/16"]);
     world.put(Side::Control, Kind::NodeConfig, config(Side::Control, "10.81.0.0/16"));
     world.settle();
+    assert_eq!(world.condition("Published").0, "True");
     // One that is being torn down is waited for.
     let mut leaving = config(Side::Member, "10.81.0.0/16");
     leaving["metadata"]["deletionTimestamp"] = json!(NOW);
