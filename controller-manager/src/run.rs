@@ -42,7 +42,7 @@ const WRITES: usize = 32;
 /// How often is said what is still waited for.
 const SAY_AGAIN: Duration = Duration::from_secs(30);
 
-/// The loop comes round at least each [`SAY_AGAIN`], and nothing in it takes anywhere near as long.
+/// The loop comes round at least each `SAY_AGAIN`, and nothing in it takes anywhere near as long.
 pub const TURNS_WITHIN: Duration = Duration::from_secs(120);
 
 /// What a controller-manager needs.

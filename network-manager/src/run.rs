@@ -41,7 +41,7 @@ const WRITES: usize = 32;
 /// How often is looked whether anything was forgotten.
 const RESYNC: Duration = Duration::from_secs(30);
 
-/// The loop comes round at least each [`RESYNC`], and no plan takes anywhere near as long.
+/// The loop comes round at least each `RESYNC`, and no plan takes anywhere near as long.
 pub const TURNS_WITHIN: Duration = Duration::from_secs(120);
 
 type Written = (Write, Result<Option<Object>, WriteError>);

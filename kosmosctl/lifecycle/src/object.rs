@@ -156,10 +156,20 @@ pub fn said(error: &kube::Error) -> String {
 
 /// What a failed command comes to, in one line: as [`said`] where it is an API server's answer.
 pub fn in_one_line(error: &anyhow::Error) -> String {
-    match error.downcast_ref::<kube::Error>() {
-        Some(answer) => said(answer),
-        None => chain(error.as_ref()).replace('\n', " "),
+    let mut text = String::new();
+    for cause in error.chain() {
+        let answer = cause.downcast_ref::<kube::Error>();
+        let words = answer.map_or_else(|| cause.to_string(), said);
+        if !text.contains(&words) {
+            let colon = if text.is_empty() { "" } else { ": " };
+            text = format!("{text}{colon}{words}");
+        }
+        // What an API server answered has its causes in it.
+        if answer.is_some() {
+            break;
+        }
     }
+    text.replace('\n', " ")
 }
 
 /// An error and its causes, each said once.

@@ -90,7 +90,8 @@ async fn what_becomes_selectable_later_selects_older_objects(world: World) {
     let add = json!([{"op": "add", "path": "/spec/versions/0/selectableFields/-", "value": {"jsonPath": ".spec.size"}}]);
     let add = Patch::Json::<()>(serde_json::from_value(add).unwrap());
     crds.patch(&widgets_name(&client), &PatchParams::default(), &add).await.unwrap();
-    assert_eq!(widgets.list(&by_size).await.unwrap().items.len(), 1);
+    let found = eventually("the new field is served", async || widgets.list(&by_size).await.ok()).await;
+    assert_eq!(found.items.len(), 1);
 }
 
 async fn pages_are_of_one_snapshot(world: World) {
