@@ -3,7 +3,7 @@
 //!
 //! Each command has a module with its arguments, `run`, which connects, and a function over connections, which tests call.
 //! Writing goes one way: [`manifest`] renders what daemonset/ holds, [`preflight`] looks before anything is written,
-//! [`steps`] says each write as it goes, [`write`] makes each of them idempotent. So a rerun completes what was interrupted.
+//! [`steps`] says each write as it goes, [`mod@write`] makes each of them idempotent. So a rerun completes what was interrupted.
 
 pub mod check;
 pub mod connect;
