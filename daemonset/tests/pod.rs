@@ -1,37 +1,16 @@
 //! The agent's container on a real kernel: with the capabilities and mounts of the DaemonSet the agent's work succeeds,
 //! without any one of them it does not.
 //!
-//! Each case is a new network and mount namespace, prepared by root, in which this program runs itself again ([`inside`]) with
-//! the capabilities of the case.
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests; what runs inside speaks through its output"
-)]
+//! Each case is a new network and mount namespace, prepared by root, in which the example `one_pass` runs with the
+//! capabilities of the case.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests; what is skipped is said")]
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use agent::{Known, RealKernel, Spec};
 use manifests::{MEMBER, objects};
 use serde_json::Value;
-
-/// Where the settings are, when this program runs inside.
-const SETTINGS: &str = "CLUSTERLINK_TEST_PROC_SYS_NET";
-
-/// A P2P node with one peer.
-const CONFIG: &str = r#"
-devices:
-- {type: vxlan, name: vx-bridge, addr: 241.31.3.1/32, mac: "02:54:f1:1f:03:01", bindDev: eth0, id: 54, port: 4876}
-routes:
-- {cidr: 10.2.0.0/16, gw: 241.31.2.1, dev: vx-bridge}
-fdbs:
-- {ip: 172.31.2.101, mac: "02:54:f1:1f:02:01", dev: vx-bridge}
-arps:
-- {ip: 241.31.2.1, mac: "02:54:f1:1f:02:01", dev: vx-bridge}
-firewall: {podCIDRs: [10.1.0.0/16], nodePodCIDRs: [10.1.1.0/24], remoteCIDRs: [10.2.0.0/16]}
-"#;
 
 /// A host with an underlay and a chain of iptables-legacy that drops, as the container sees it: `/proc/sys` cannot be
 /// written, what is mounted from `/proc/sys/net` can.
@@ -61,7 +40,13 @@ fn capabilities() -> Vec<String> {
     add.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_lowercase()).collect()
 }
 
-/// Runs [`inside`] with these capabilities and these settings; `None`: it was said why that cannot be done here.
+/// cargo builds examples beside the tests.
+fn one_pass() -> PathBuf {
+    let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    deps.parent().unwrap().join("examples/one_pass")
+}
+
+/// Runs one pass with these capabilities and these settings; `None`: it was said why that cannot be done here.
 fn run(capabilities: &[String], settings: Option<&str>) -> Option<Output> {
     let directory = tempfile::tempdir().unwrap();
     let mounted = directory.path().join("net");
@@ -72,13 +57,12 @@ fn run(capabilities: &[String], settings: Option<&str>) -> Option<Output> {
         .arg(&mounted)
         .args(["setpriv", "--inh-caps=-all", "--no-new-privs"])
         .arg(format!("--bounding-set=-all,{}", bounding.join(",")))
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", "inside", "--ignored", "--nocapture"])
-        .env(SETTINGS, settings.map_or(mounted.as_path(), Path::new))
+        .arg(one_pass())
+        .arg(settings.map_or(mounted.as_path(), Path::new))
         .env("PATH", "/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
         .output()
         .unwrap();
-    if String::from_utf8_lossy(&output.stdout).contains("running 1 test") {
+    if String::from_utf8_lossy(&output.stdout).contains("began") {
         return Some(output);
     }
     println!("skipped: no such namespace here: {}", String::from_utf8_lossy(&output.stderr));
@@ -91,19 +75,6 @@ fn differences(output: &Output) -> Vec<String> {
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("desired: "), "{text}{}", String::from_utf8_lossy(&output.stderr));
     text.lines().filter_map(|line| line.strip_prefix("differs: ")).map(str::to_owned).collect()
-}
-
-#[test]
-#[ignore = "the tests here run it, in a prepared namespace"]
-fn inside() {
-    let Some(settings) = std::env::var_os(SETTINGS) else { return };
-    let spec = Spec::validate(&agent::config::parse(CONFIG).unwrap());
-    let mut kernel = RealKernel::open_with(Path::new(&settings)).unwrap();
-    let report = agent::pass(&mut kernel, &spec, &Known::default()).unwrap();
-    println!("\ndesired: {}", report.desired);
-    for difference in report.differing {
-        println!("differs: {difference}");
-    }
 }
 
 #[test]
