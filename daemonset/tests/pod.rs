@@ -40,10 +40,12 @@ fn capabilities() -> Vec<String> {
     add.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_lowercase()).collect()
 }
 
-/// cargo builds examples beside the tests.
+/// cargo builds examples with the tests, but not for `--test pod` alone.
 fn one_pass() -> PathBuf {
     let deps = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    deps.parent().unwrap().join("examples/one_pass")
+    let program = deps.parent().unwrap().join("examples/one_pass");
+    assert!(program.is_file(), "{}: cargo build -p manifests --examples", program.display());
+    program
 }
 
 /// Runs one pass with these capabilities and these settings; `None`: it was said why that cannot be done here.
