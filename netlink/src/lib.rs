@@ -46,6 +46,7 @@ mod route;
 mod rtnetlink;
 mod rule;
 mod settings;
+mod subscription;
 pub mod sysctl;
 mod transport;
 mod witness;

@@ -3,7 +3,7 @@
 //! Events say where to look, not what is there now: read the kernel again to know. Some changes have no
 //! event at all (IPv4 routes that go away with their device or nexthop), so a periodic reading remains.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use netlink_packet_route::rule::RuleHeader;
 use crate::attributes::{self, Malformed};
 use crate::ip::Family;
 use crate::nexthop::{self, NHA_ID, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
-use crate::transport::{Error, Frame, KernelSocket, Socket, frames};
+use crate::subscription::Subscription;
+use crate::transport::{Error, Frame};
 
 /// `RTNLGRP_*`: link, neighbour, then address, route and rule of IPv4 and IPv6, and nexthop.
 const GROUPS: [u32; 9] = [1, 3, 5, 7, 8, 9, 11, 19, 32];
@@ -27,9 +28,6 @@ const FRA_PRIORITY: u16 = 6;
 const LINK_HEADER: usize = 16;
 const ROUTE_HEADER: usize = 12;
 const IFLA_IFNAME: u16 = 3;
-
-/// Larger than any notification.
-const BUFFER: usize = 64 * 1024;
 
 /// Something changed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -86,21 +84,15 @@ pub enum Event {
 /// When its descriptor is readable, [`Monitor::next`] has something, possibly events to ignore.
 #[derive(Debug)]
 pub struct Monitor {
-    socket: KernelSocket,
+    subscription: Subscription<Event>,
     ignored: BTreeSet<u32>,
-    pending: VecDeque<Event>,
-    buffer: Vec<u8>,
 }
 
 impl Monitor {
     /// Subscribes to the calling thread's namespace. Subscribe first, then read the state.
     pub fn open() -> Result<Self, Error> {
-        let mut socket = KernelSocket::open()?;
-        for group in GROUPS {
-            socket.join(group)?;
-        }
-        let buffer = Vec::with_capacity(BUFFER);
-        Ok(Self { socket, ignored: BTreeSet::new(), pending: VecDeque::new(), buffer })
+        // What cannot be decoded counts as lost: the reader then looks at everything.
+        Ok(Self { subscription: Subscription::open(&GROUPS, Event::Overrun)?, ignored: BTreeSet::new() })
     }
 
     /// Leaves out the events that the changes of this connection cause (see [`crate::Netlink::port`]).
@@ -110,53 +102,15 @@ impl Monitor {
 
     /// The next event, or `None` when the time is over; zero asks without waiting.
     pub fn next(&mut self, timeout: Duration) -> Result<Option<Event>, Error> {
-        let until = std::time::Instant::now() + timeout;
-        while self.pending.is_empty() {
-            let left = until.saturating_duration_since(std::time::Instant::now());
-            if !self.read(left)? {
-                return Ok(None);
-            }
-        }
-        Ok(self.pending.pop_front())
-    }
-
-    /// Reads one datagram; `false` is none in time.
-    fn read(&mut self, timeout: Duration) -> Result<bool, Error> {
-        self.buffer.clear();
-        match self.socket.receive(&mut self.buffer, timeout) {
-            Ok(length) if length > self.buffer.len() => self.pending.push_back(Event::Overrun),
-            Ok(0) => return Err(Error::Closed),
-            Ok(_) => self.pending.extend(events(&self.buffer, &self.ignored)),
-            Err(error) => match Error::from_receive(error, timeout) {
-                Error::Overrun => self.pending.push_back(Event::Overrun),
-                Error::Timeout { .. } => return Ok(false),
-                error => return Err(error),
-            },
-        }
-        Ok(true)
+        let ignored = |frame: &Frame<'_>| frame.port != 0 && self.ignored.contains(&frame.port);
+        self.subscription.next(timeout, |frame| if ignored(frame) { Ok(None) } else { event(frame) })
     }
 }
 
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.subscription.as_fd()
     }
-}
-
-/// What cannot be decoded counts as lost: the reader then looks at everything.
-fn events(datagram: &[u8], ignored: &BTreeSet<u32>) -> Vec<Event> {
-    let mut events = Vec::new();
-    for frame in frames(datagram) {
-        match frame {
-            Ok(frame) if frame.port != 0 && ignored.contains(&frame.port) => {}
-            Ok(frame) => match event(&frame) {
-                Ok(event) => events.extend(event),
-                Err(_) => events.push(Event::Overrun),
-            },
-            Err(_) => events.push(Event::Overrun),
-        }
-    }
-    events
 }
 
 fn event(frame: &Frame<'_>) -> Result<Option<Event>, Malformed> {
