@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::NodeConfigSpec;
 use api::NodeId;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -31,16 +30,21 @@ pub(crate) struct Memory {
 /// What an agent begins with.
 pub(crate) struct Beginning {
     pub(crate) goal: Goal,
-    pub(crate) underlay: Vec<IpAddr>,
     pub(crate) memory: Memory,
     /// What is on the disk, so that it is not written again.
     pub(crate) known: Option<LastGood>,
 }
 
+impl Beginning {
+    /// The addresses that peers send to, as far as the disk knows them.
+    pub(crate) fn underlay(&self) -> Vec<IpAddr> {
+        self.known.as_ref().map(|known| known.underlay.clone()).unwrap_or_default()
+    }
+}
+
 /// Looks at the disk.
 pub(crate) fn begin(store: &Store, id: &NodeId) -> Beginning {
-    let mut beginning =
-        Beginning { goal: Goal::Unknown, underlay: Vec::new(), memory: Memory::default(), known: None };
+    let mut beginning = Beginning { goal: Goal::Unknown, memory: Memory::default(), known: None };
     let said = match store.load(id) {
         Found::Nothing => return beginning,
         Found::Good(found) => {
@@ -51,7 +55,6 @@ pub(crate) fn begin(store: &Store, id: &NodeId) -> Beginning {
             );
             let config = Arc::clone(&found.spec);
             beginning.goal = Goal::Present(Wanted::new(config, found.generation, Origin::Disk));
-            beginning.underlay.clone_from(&found.underlay);
             beginning.memory.kept = found.generation;
             beginning.known = Some(*found);
             return beginning;
@@ -73,7 +76,7 @@ pub(crate) fn begin(store: &Store, id: &NodeId) -> Beginning {
 pub(crate) struct Keeping {
     pub(crate) store: Store,
     pub(crate) id: NodeId,
-    pub(crate) underlay: Vec<IpAddr>,
+    /// What is on the disk, so that it is not written again.
     pub(crate) known: Option<LastGood>,
 }
 
@@ -88,10 +91,14 @@ impl Keeping {
         let mut retry = FIRST_RETRY;
         loop {
             let outcome = outcomes.borrow_and_update().clone();
-            self.underlay.clone_from(&known.borrow().underlay);
-            let failed = match outcome.filter(Outcome::is_good) {
-                Some(outcome) => self.keep(&outcome, &memory).await.is_err(),
-                None => false,
+            let underlay = known.borrow().underlay.clone();
+            let failed = match outcome {
+                Some(outcome) if outcome.is_good() => self.keep(&outcome, underlay, &memory).await.is_err(),
+                Some(outcome) if outcome.is_gone() => {
+                    self.forget(&memory);
+                    false
+                }
+                _ => false,
             };
             retry = if failed { (retry * 2).min(LONGEST_RETRY) } else { FIRST_RETRY };
             let changed = tokio::select! {
@@ -104,9 +111,20 @@ impl Keeping {
         }
     }
 
-    async fn keep(&mut self, outcome: &Outcome, memory: &watch::Sender<Memory>) -> Result<(), ()> {
+    /// A teardown removes the file: the same NodeConfig may come again, and is new then.
+    fn forget(&mut self, memory: &watch::Sender<Memory>) {
+        self.known = None;
+        memory.send_if_modified(|memory| memory.kept.take().is_some());
+    }
+
+    async fn keep(
+        &mut self,
+        outcome: &Outcome,
+        underlay: Vec<IpAddr>,
+        memory: &watch::Sender<Memory>,
+    ) -> Result<(), ()> {
         let Some(wanted) = outcome.goal.wanted() else { return Ok(()) };
-        if self.is_kept(&wanted.config, wanted.generation) {
+        if self.is_kept(wanted, &underlay) {
             return Ok(());
         }
         let last_good = LastGood {
@@ -114,7 +132,7 @@ impl Keeping {
             node: self.id.node.clone(),
             generation: wanted.generation,
             kept_at: Timestamp::now(),
-            underlay: self.underlay.clone(),
+            underlay,
             spec: Arc::clone(&wanted.config),
         };
         let (store, kept) = (self.store.clone(), last_good.clone());
@@ -141,9 +159,35 @@ impl Keeping {
         result
     }
 
-    fn is_kept(&self, config: &NodeConfigSpec, generation: Option<i64>) -> bool {
+    fn is_kept(&self, wanted: &Wanted, underlay: &[IpAddr]) -> bool {
         self.known.as_ref().is_some_and(|known| {
-            known.generation == generation && known.underlay == self.underlay && *known.spec == *config
+            known.generation == wanted.generation && known.underlay == underlay && known.spec == wanted.config
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use agent_core::Report;
+
+    use super::*;
+    use crate::keeper::tests::outcome;
+
+    #[test]
+    fn what_was_torn_down_and_comes_again_is_kept_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let mut keeping = Keeping { store: store.clone(), id: NodeId::new("a", "n1"), known: None };
+        let (memory, _) = watch::channel(Memory::default());
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let good = outcome(Ok(Report::default()));
+        for _ in 0..2 {
+            runtime.block_on(keeping.keep(&good, Vec::new(), &memory)).unwrap();
+            assert!(store.path().exists());
+            assert_eq!(memory.borrow().kept, Some(3));
+            store.forget().unwrap();
+            keeping.forget(&memory);
+            assert_eq!(memory.borrow().kept, None);
+        }
     }
 }

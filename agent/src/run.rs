@@ -64,6 +64,7 @@ pub struct Options {
 pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infallible, RunError> {
     let store = Store::new(&options.state_directory);
     let beginning = remember::begin(&store, &id);
+    let underlay = beginning.underlay();
     let worker = Worker::start(&options.proc_sys_net)?;
     let (wakes, heard) = unbounded_channel();
     events::listen(worker.port(), worker.doubts(), wakes).map_err(RunError::Events)?;
@@ -74,19 +75,14 @@ pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infalli
     let api_servers = api_server::literal(options.api_server.as_deref());
     let (goal, goals) = watch::channel(beginning.goal);
     let (latest, config) = watch::channel(None);
-    let (known, of_host) = watch::channel(Known { underlay: beginning.underlay.clone(), api_servers });
+    let (known, of_host) = watch::channel(Known { underlay, api_servers });
     let (outcome, outcomes) = watch::channel(None);
     let (memory, memories) = watch::channel(beginning.memory);
     let (forward, wakes) = unbounded_channel();
     let addresses = Arc::new(Notify::new());
     let telemetry = Telemetry::default();
     let readiness = telemetry.readiness.clone();
-    let keeping = Keeping {
-        store: store.clone(),
-        id: id.clone(),
-        underlay: beginning.underlay,
-        known: beginning.known,
-    };
+    let keeping = Keeping { store: store.clone(), id: id.clone(), known: beginning.known };
     let speaker = Speaker {
         api: configs.clone(),
         latest: config,
