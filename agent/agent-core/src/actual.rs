@@ -136,6 +136,13 @@ pub struct HostRoute {
 }
 
 impl Actual {
+    /// Behind which underlay addresses a MAC is.
+    pub fn behind(&self, vtep: Vtep, mac: Mac) -> impl Iterator<Item = IpAddr> + '_ {
+        let least = IpAddr::from([0, 0, 0, 0]);
+        let entries = self.fdb.range((vtep, mac, least)..);
+        entries.take_while(move |(on, of, _)| (*on, *of) == (vtep, mac)).map(|(_, _, to)| *to)
+    }
+
     /// What is left when a device goes: the kernel takes everything along that hangs on it.
     pub fn lose_device(&mut self, device: Vtep) {
         self.devices.remove(&device);

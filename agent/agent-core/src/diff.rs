@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{Family, Mac, Vtep};
+use api::{Family, Vtep};
 
 use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
 use crate::desired::Desired;
@@ -158,14 +158,10 @@ fn fdb(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
             changes.push(Stage::Fdb, Step::SetFdb(*vtep, *mac, *to));
         }
     }
-    let first = std::net::IpAddr::from([0, 0, 0, 0]);
-    let destinations = |vtep: Vtep, mac: Mac| {
-        left.fdb.range((vtep, mac, first)..).take_while(|(on, of, _)| (*on, *of) == (vtep, mac)).count()
-    };
     for (vtep, mac, to) in &left.fdb {
         let wanted = desired.fdb.get(&(*vtep, *mac));
         // The only destination of a MAC that is wanted elsewhere is changed in place.
-        if wanted.is_some_and(|wanted| wanted != to) && destinations(*vtep, *mac) == 1 {
+        if wanted.is_some_and(|wanted| wanted != to) && left.behind(*vtep, *mac).count() == 1 {
             continue;
         }
         if stays(desired, *vtep) && wanted != Some(to) {

@@ -34,7 +34,7 @@ fn adds(step: &Step, actual: &Actual) -> bool {
         // It has one value that we ever write, whoever asks.
         Step::SetSysctl(..) | Step::AddAddress(..) => true,
         Step::SetNeighbour(vtep, address, _) => !actual.neighbours.contains_key(&(*vtep, *address)),
-        Step::SetFdb(vtep, mac, _) => !actual.fdb.iter().any(|(on, of, _)| (on, of) == (vtep, mac)),
+        Step::SetFdb(vtep, mac, _) => actual.behind(*vtep, *mac).next().is_none(),
         Step::WriteTable(_) => actual.firewall.table.is_none(),
         // The table that is there may mark with another bit.
         Step::InsertAccept(chain, _) => {

@@ -124,13 +124,7 @@ impl Testimony {
         if self.fdb.get(&(vtep, mac, to)) != Some(&true) {
             return Parts::FDB;
         }
-        let least = IpAddr::from([0, 0, 0, 0]);
-        let before: Vec<IpAddr> = actual
-            .fdb
-            .range((vtep, mac, least)..)
-            .take_while(|(on, of, _)| (*on, *of) == (vtep, mac))
-            .map(|(_, _, to)| *to)
-            .collect();
+        let before: Vec<IpAddr> = actual.behind(vtep, mac).collect();
         match before.as_slice() {
             [] => {}
             [one] => drop(actual.fdb.remove(&(vtep, mac, *one))),
