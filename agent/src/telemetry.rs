@@ -10,7 +10,6 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
-use crate::goal::{Goal, Origin};
 use crate::keeper::Outcome;
 use crate::pace::Woken;
 
@@ -119,15 +118,16 @@ impl Telemetry {
         self.readiness.set(not_ready(outcome));
         let report = match &outcome.result {
             Ok(report) => report,
-            Err(error) => {
-                let during = match error {
-                    agent_core::KernelError::Read { .. } => "read",
-                    agent_core::KernelError::Write { .. } => "write",
-                };
-                self.errors.get_or_create(&[("during", during)]).inc();
+            // What breaks off while it is written costs its steps and not the pass.
+            Err(_) => {
+                self.errors.get_or_create(&[("during", "read")]).inc();
                 return;
             }
         };
+        if report.broken > 0 {
+            let broken = u64::try_from(report.broken).unwrap_or(u64::MAX);
+            self.errors.get_or_create(&[("during", "write")]).inc_by(broken);
+        }
         self.entries(&report.kinds);
         if report.changed > 0 {
             self.apply.observe(outcome.took.as_secs_f64());
@@ -157,18 +157,16 @@ impl Telemetry {
 
 /// In one line, why the kernel does not equal the NodeConfig.
 fn not_ready(outcome: &Outcome) -> Option<String> {
-    let report = match (&outcome.goal, &outcome.result) {
-        (Goal::Unknown, _) => return Some("there is no NodeConfig for this node".to_owned()),
-        (_, Err(error)) => return Some(error.to_string()),
-        (Goal::Present(_) | Goal::Gone, Ok(report)) => report,
+    let report = match &outcome.result {
+        Ok(report) => report,
+        Err(error) => return Some(error.to_string()),
     };
     if let Some(first) = report.differing.first() {
         let more = report.differing.len() - 1;
         let rest = if more > 0 { format!("; and {more} more") } else { String::new() };
         return Some(format!("{first}{rest}"));
     }
-    let from_disk = outcome.goal.wanted().is_some_and(|wanted| wanted.origin == Origin::Disk);
-    (from_disk && report.withheld > 0).then(|| {
+    (report.withheld > 0).then(|| {
         format!(
             "{} kernel objects are not as the last good NodeConfig says; only an API may decide about them",
             report.withheld
@@ -233,7 +231,18 @@ mod tests {
     }
 
     #[test]
+    fn what_a_file_may_not_decide_and_what_broke_off_is_told() {
+        let telemetry = Telemetry::default();
+        telemetry.note(&outcome(Ok(Report { withheld: 2, broken: 3, ..Report::default() })));
+        let said = telemetry.readiness.not_ready().unwrap();
+        assert!(said.starts_with("2 kernel objects are not as the last good NodeConfig says"), "{said}");
+        assert!(text(&telemetry).contains("netlink_errors_total{during=\"write\"} 3"));
+    }
+
+    #[test]
     fn a_node_that_was_torn_down_holds_nothing_up() {
+        use crate::goal::Goal;
+
         let telemetry = Telemetry::default();
         let gone = Outcome { goal: Goal::Gone, ..outcome(Ok(Report::default())) };
         telemetry.note(&gone);

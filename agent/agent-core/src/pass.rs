@@ -150,6 +150,7 @@ impl Outcome {
         let room = MOST_NAMED.saturating_sub(self.written.len());
         self.written.extend(next.written.into_iter().take(room));
         self.refusals = next.refusals;
+        self.broken += next.broken;
     }
 
     fn note(&mut self, step: &Step, answer: Result<(), Refusal>, held: &mut Held) {
@@ -181,19 +182,27 @@ fn apply(kernel: &mut impl Kernel, changes: &ChangeSet) -> Outcome {
         if steps.is_empty() {
             continue;
         }
-        for (step, answer) in steps.iter().zip(answers(kernel, stage, &steps)) {
+        let answers = answers(kernel, stage, &steps).unwrap_or_else(|reason| {
+            // Nobody knows what was done: each step counts as refused until it is read again.
+            outcome.broken += 1;
+            vec![Err(Refusal::without_errno(reason)); steps.len()]
+        });
+        for (step, answer) in steps.iter().zip(answers) {
             outcome.note(step, answer, &mut held);
         }
     }
     outcome
 }
 
-/// Where the conversation broke off, nobody knows what was done: each step counts as refused until it is read again.
-fn answers(kernel: &mut impl Kernel, stage: Stage, steps: &[Step]) -> Vec<Result<(), Refusal>> {
-    let broken = |reason: String| vec![Err(Refusal::without_errno(reason)); steps.len()];
-    match kernel.apply(stage, steps) {
-        Ok(answers) if answers.len() == steps.len() => answers,
-        Ok(answers) => broken(format!("{} answers to {} steps", answers.len(), steps.len())),
-        Err(error) => broken(error.to_string()),
+/// An answer for each step, or why the conversation broke off.
+fn answers(
+    kernel: &mut impl Kernel,
+    stage: Stage,
+    steps: &[Step],
+) -> Result<Vec<Result<(), Refusal>>, String> {
+    let answers = kernel.apply(stage, steps).map_err(|error| error.to_string())?;
+    if answers.len() == steps.len() {
+        return Ok(answers);
     }
+    Err(format!("{} answers to {} steps", answers.len(), steps.len()))
 }

@@ -34,6 +34,8 @@ pub struct Report {
     pub differing: Vec<Difference>,
     /// How many steps were not done because only additions were allowed.
     pub withheld: usize,
+    /// How many conversations with the kernel broke off while it was changed.
+    pub broken: usize,
     /// What an operator should know although everything is as the NodeConfig says.
     pub notices: Vec<String>,
     /// Fields that are accepted and never acted upon.
@@ -106,6 +108,8 @@ pub(crate) struct Outcome {
     pub(crate) done: BTreeMap<Kind, usize>,
     pub(crate) written: Vec<String>,
     pub(crate) refusals: BTreeMap<String, (&'static str, Refusal)>,
+    /// How many conversations broke off.
+    pub(crate) broken: usize,
     /// Whether nothing was tried at all.
     pub(crate) untried: bool,
 }
@@ -140,6 +144,7 @@ impl Found<'_> {
             written: outcome.written,
             differing,
             withheld: self.withheld,
+            broken: outcome.broken,
             notices: notices(self.desired, &self.actual.host),
             unsupported: self.spec.unsupported.clone(),
         }

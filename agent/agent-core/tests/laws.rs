@@ -169,6 +169,7 @@ fn a_conversation_that_breaks_off_is_named_and_the_rest_is_done() {
     kernel.breaks_at = Some(Stage::Routes);
     let report = pass(&mut kernel, &spec, &Known::default()).unwrap();
     assert!(report.differing.iter().all(|d| d.problem.contains("while changing routes")), "{report:?}");
+    assert!(report.broken > 0, "{report:?}");
     assert!(!kernel.state.neighbours.is_empty() && kernel.state.routes.is_empty());
     kernel.breaks_at = None;
     config_of(&mut kernel, &spec);
