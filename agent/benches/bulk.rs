@@ -8,13 +8,14 @@
     reason = "a benchmark prints, and stops at the first failure"
 )]
 
+mod mesh;
+
 use std::fmt::Write as _;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use agent::{Known, RealKernel, Report, Spec};
 use api::NodeConfigSpec;
-use api::node_config::{Arp, Device, Fdb, Firewall, Route};
+use mesh::{cidr, config, mac, overlay, sh};
 use nix::sched::{CloneFlags, unshare};
 
 const ENTRIES: u32 = 10_000;
@@ -52,8 +53,8 @@ fn in_namespace(round: u32) -> Vec<Row> {
     unshare(CloneFlags::CLONE_NEWNET).unwrap();
     sh("ip link add eth0 type veth peer name wire && ip addr add 172.31.1.1/16 dev eth0
         ip link set eth0 up && ip link set wire up");
-    let shared = config(100);
-    let distinct = config(ENTRIES);
+    let shared = config(ENTRIES, 100);
+    let distinct = config(ENTRIES, ENTRIES);
     let mut kernel = RealKernel::open().unwrap();
     let mut rows = vec![("ip -batch + bridge -batch: 10k+10k+10k, 100 gateways", round, by_batch())];
     sh("ip link del vx-bridge; ip rule del pref 200");
@@ -79,45 +80,6 @@ fn pass(kernel: &mut RealKernel, config: &NodeConfigSpec) -> (Report, Duration) 
     // Validation, two readings of the kernel and two comparisons are part of it.
     let report = agent::pass(kernel, &Spec::validate(config), &Known::default()).unwrap();
     (report, start.elapsed())
-}
-
-fn overlay(n: u32) -> String {
-    format!("241.{}.{}.{}", 1 + n / 62_500, n / 250 % 250, 1 + n % 250)
-}
-
-fn mac(n: u32) -> String {
-    let [_, a, b, c] = n.to_be_bytes();
-    format!("02:54:00:{a:02x}:{b:02x}:{c:02x}")
-}
-
-fn cidr(n: u32) -> String {
-    format!("10.{}.{}.0/24", 1 + n / 250, n % 250)
-}
-
-fn config(gateways: u32) -> NodeConfigSpec {
-    let dev = || "vx-bridge".to_owned();
-    let range = || 0..ENTRIES;
-    NodeConfigSpec {
-        devices: vec![Device {
-            kind: "vxlan".to_owned(),
-            name: dev(),
-            addr: "241.200.0.1/32".to_owned(),
-            mac: "02:54:ff:00:00:01".to_owned(),
-            bind_dev: "eth0".to_owned(),
-            id: 54,
-            port: 4876,
-            ..Device::default()
-        }],
-        routes: range()
-            .map(|n| Route { cidr: cidr(n), gw: overlay(n % gateways), dev: dev(), ..Route::default() })
-            .collect(),
-        arps: range().map(|n| Arp { ip: overlay(n), mac: mac(n), dev: dev() }).collect(),
-        fdbs: range()
-            .map(|n| Fdb { ip: format!("172.29.{}.{}", n / 250, 1 + n % 250), mac: mac(n), dev: dev() })
-            .collect(),
-        firewall: Some(Firewall { remote_cidrs: vec!["10.0.0.0/8".to_owned()], ..Firewall::default() }),
-        ..NodeConfigSpec::default()
-    }
 }
 
 /// The same entries (and the same device) by the tools, from files, in two processes.
@@ -149,9 +111,4 @@ fn by_batch() -> Duration {
         ip addr add 241.200.0.1/32 dev vx-bridge; ip link set vx-bridge up; ip rule add pref 200 lookup 200");
     sh(&format!("ip -batch {ip} && bridge -batch {bridge}"));
     start.elapsed()
-}
-
-fn sh(script: &str) {
-    let status = Command::new("sh").args(["-ec", script]).status().unwrap();
-    assert!(status.success(), "{script}");
 }

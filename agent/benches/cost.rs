@@ -7,6 +7,8 @@
     reason = "a benchmark prints, and stops at the first failure"
 )]
 
+mod mesh;
+
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -15,12 +17,13 @@ use std::time::{Duration, Instant};
 
 use agent::{Known, RealKernel, Spec};
 use agent_core::{Pass, Reading, Report};
-use api::node_config::{Arp, Device, Fdb, Firewall, Route};
+use api::node_config::{Arp, Fdb};
 use api::{NodeConfig, NodeConfigSpec};
 use embedded_api::{Config, MASTERS, Server, Token, User};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::PostParams;
 use kube::{Api, Client};
+use mesh::{config, mac, overlay, sh};
 use nix::sched::{CloneFlags, unshare};
 
 const ROUNDS: usize = 20;
@@ -43,11 +46,11 @@ fn in_namespace() {
 fn one_changed_peer(peers: u32) {
     in_namespace();
     let mut kernel = RealKernel::open().unwrap();
-    assert_eq!(pass(&mut kernel, &config(peers), Reading::Whole).differing, []);
+    assert_eq!(pass(&mut kernel, &config(peers, peers), Reading::Whole).differing, []);
     let (mut times, mut busy) = (Vec::new(), Vec::new());
     let mut writes = 0;
     for round in 0..ROUNDS {
-        let config = with_one_moved(config(peers), u32::try_from(round % 2).unwrap());
+        let config = with_one_moved(config(peers, peers), u32::try_from(round % 2).unwrap());
         let (start, on_cpu) = (Instant::now(), on_cpu());
         let report = pass(&mut kernel, &config, Reading::Current);
         times.push(start.elapsed());
@@ -66,7 +69,7 @@ fn one_changed_peer(peers: u32) {
         millis(busy[ROUNDS / 2]),
     );
     let start = Instant::now();
-    assert_eq!(pass(&mut kernel, &with_one_moved(config(peers), 1), Reading::Whole).changed, 0);
+    assert_eq!(pass(&mut kernel, &with_one_moved(config(peers, peers), 1), Reading::Whole).changed, 0);
     println!("  the same with a reading of everything, nothing written: {:.1} ms", millis(start.elapsed()));
     agent::cleanup(&mut kernel).unwrap();
 }
@@ -106,7 +109,7 @@ fn resident(peers: u32, idle: Duration) {
             crds.create(&PostParams::default(), &crd).await.unwrap();
         }
         let configs: Api<NodeConfig> = Api::all(client);
-        configs.create(&PostParams::default(), &NodeConfig::new("a-n1", config(peers))).await.unwrap();
+        configs.create(&PostParams::default(), &NodeConfig::new("a-n1", config(peers, peers))).await.unwrap();
         let agent = Running(start(&kubeconfig, &directory.path().join("state")));
         let begun = Instant::now();
         loop {
@@ -174,49 +177,4 @@ fn memory(process: u32, what: &str) -> f64 {
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
-}
-
-fn overlay(n: u32) -> String {
-    format!("241.{}.{}.{}", 1 + n / 62_500, n / 250 % 250, 1 + n % 250)
-}
-
-fn mac(n: u32) -> String {
-    let [_, a, b, c] = n.to_be_bytes();
-    format!("02:54:00:{a:02x}:{b:02x}:{c:02x}")
-}
-
-/// P2P: each peer has a route, a neighbour and an FDB entry of its own.
-fn config(peers: u32) -> NodeConfigSpec {
-    let dev = || "vx-bridge".to_owned();
-    NodeConfigSpec {
-        devices: vec![Device {
-            kind: "vxlan".to_owned(),
-            name: dev(),
-            addr: "241.200.0.1/32".to_owned(),
-            mac: "02:54:ff:00:00:01".to_owned(),
-            bind_dev: "eth0".to_owned(),
-            id: 54,
-            port: 4876,
-            ..Device::default()
-        }],
-        routes: (0..peers)
-            .map(|n| Route {
-                cidr: format!("10.{}.{}.0/24", 1 + n / 250, n % 250),
-                gw: overlay(n),
-                dev: dev(),
-                ..Route::default()
-            })
-            .collect(),
-        arps: (0..peers).map(|n| Arp { ip: overlay(n), mac: mac(n), dev: dev() }).collect(),
-        fdbs: (0..peers)
-            .map(|n| Fdb { ip: format!("172.29.{}.{}", n / 250, 1 + n % 250), mac: mac(n), dev: dev() })
-            .collect(),
-        firewall: Some(Firewall { remote_cidrs: vec!["10.0.0.0/8".to_owned()], ..Firewall::default() }),
-        ..NodeConfigSpec::default()
-    }
-}
-
-fn sh(script: &str) {
-    let status = Command::new("sh").args(["-ec", script]).status().unwrap();
-    assert!(status.success(), "{script}");
 }

@@ -16,8 +16,10 @@ use crate::world::{Host, on_host};
 
 const FILE: &str = "last-good.json";
 
-/// A node whose NodeConfig was applied once, with an API; the rest is on the disk.
-fn live_once(state: &Path) {
+/// The disk of a node whose NodeConfig was applied once, with an API; `None` where that was skipped, and said so.
+fn live_once() -> Option<tempfile::TempDir> {
+    let directory = tempfile::tempdir().unwrap();
+    let state = directory.path();
     on_host(|host| {
         with_agent_in(host, Config::named("a"), options(state), |mesh| async move {
             let created = mesh.create().await;
@@ -32,6 +34,7 @@ fn live_once(state: &Path) {
             .await;
         });
     });
+    state.join(FILE).exists().then_some(directory)
 }
 
 /// A test beside an agent whose API refuses everything.
@@ -61,11 +64,7 @@ async fn has_overlay(host: &Host) {
 
 #[test]
 fn a_node_that_boots_without_an_api_has_its_overlay_and_keeps_it() {
-    let state = tempfile::tempdir().unwrap();
-    live_once(state.path());
-    if !state.path().join(FILE).exists() {
-        return; // Skipped, and said so.
-    }
+    let Some(state) = live_once() else { return };
     // The kernel of a machine that has just booted.
     on_host(|host| {
         without_api(state.path(), || async {
@@ -83,11 +82,7 @@ fn a_node_that_boots_without_an_api_has_its_overlay_and_keeps_it() {
 
 #[test]
 fn a_stale_file_takes_nothing_away_that_the_kernel_has() {
-    let state = tempfile::tempdir().unwrap();
-    live_once(state.path());
-    if !state.path().join(FILE).exists() {
-        return;
-    }
+    let Some(state) = live_once() else { return };
     on_host(|host| {
         // What an agent left that was killed before it could keep what the API said last.
         let mut newer = crate::world::spec(crate::world::GATEWAY);
@@ -112,12 +107,8 @@ fn a_stale_file_takes_nothing_away_that_the_kernel_has() {
 
 #[test]
 fn a_corrupt_file_is_set_aside_and_a_foreign_one_too() {
-    let state = tempfile::tempdir().unwrap();
-    live_once(state.path());
+    let Some(state) = live_once() else { return };
     let file = state.path().join(FILE);
-    if !file.exists() {
-        return;
-    }
     let good = fs::read(&file).unwrap();
     for (bytes, word) in [(&good[..good.len() / 2], "corrupt"), (good.as_slice(), "foreign")] {
         fs::write(&file, bytes).unwrap();
@@ -148,11 +139,7 @@ fn command(state: &Path, arguments: &[&str]) -> Output {
 
 #[test]
 fn status_and_dump_need_no_api_and_cleanup_forgets_everything() {
-    let state = tempfile::tempdir().unwrap();
-    live_once(state.path());
-    if !state.path().join(FILE).exists() {
-        return;
-    }
+    let Some(state) = live_once() else { return };
     on_host(|host| {
         host.sh("echo 1 > /proc/sys/net/ipv4/ip_forward; echo 1 > /proc/sys/net/ipv6/conf/all/forwarding");
         let status = || -> (bool, Value) {

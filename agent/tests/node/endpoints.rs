@@ -2,39 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use embedded_api::Config;
 
 use crate::api_mode::{eventually, options, with_agent_in};
-use crate::world::{GATEWAY, on_host};
+use crate::world::{Agent, GATEWAY, on_host, until};
 
 const ADDRESS: &str = "127.0.0.1:9870";
-
-struct Agent(Child);
-
-impl Agent {
-    /// An agent on a file, in the calling thread's namespace.
-    fn start(yaml: &str) -> (Self, tempfile::NamedTempFile) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), yaml).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
-            .args(["--watch", "--config"])
-            .arg(file.path())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        (Agent(child), file)
-    }
-}
-
-impl Drop for Agent {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
 
 /// Status and body, where somebody answers.
 fn get(path: &str) -> Option<(String, String)> {
@@ -46,17 +20,6 @@ fn get(path: &str) -> Option<(String, String)> {
     Some((head.split(' ').nth(1)?.to_owned(), body.to_owned()))
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "never: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 fn says(path: &str, status: &str, words: &str) -> Option<String> {
     let (code, body) = get(path)?;
     (code == status && body.contains(words)).then_some(body)
@@ -65,7 +28,7 @@ fn says(path: &str, status: &str, words: &str) -> Option<String> {
 #[test]
 fn ready_is_equal_what_differs_is_said_and_what_is_repaired_is_counted() {
     on_host(|host| {
-        let (_agent, _file) = Agent::start(GATEWAY);
+        let _agent = Agent::watching(GATEWAY);
         until("ready", || says("/readyz", "200", "ok"));
         assert!(says("/livez", "200", "ok").is_some());
         let metrics = get("/metrics").unwrap().1;
@@ -100,7 +63,7 @@ fn ready_is_equal_what_differs_is_said_and_what_is_repaired_is_counted() {
 fn a_taken_port_costs_the_answers_and_nothing_else() {
     on_host(|host| {
         let other = TcpListener::bind(ADDRESS).unwrap();
-        let (_agent, _file) = Agent::start(GATEWAY);
+        let _agent = Agent::watching(GATEWAY);
         until("the overlay", || host.sh("ip rule").contains("lookup 200").then_some(()));
         drop(other);
         until("ready", || says("/readyz", "200", "ok"));

@@ -1,9 +1,6 @@
 //! What somebody else deletes or changes comes back, and nothing else is written.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
-
-use crate::world::{GATEWAY, on_host, spec};
+use crate::world::{Agent, GATEWAY, on_host, spec, until};
 
 /// What is done, and how many objects have to be written for it: with a device goes all that hangs on it.
 const VANDALISM: [(&str, usize); 19] = [
@@ -94,42 +91,11 @@ fn is_monitor(process: u32) -> bool {
     std::fs::read(format!("/proc/{process}/cmdline")).is_ok_and(|line| line == b"nft\0monitor\0")
 }
 
-fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(20);
-    loop {
-        if let Some(found) = look() {
-            return found;
-        }
-        assert!(Instant::now() < end, "no {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
-/// Ends with the test, however that ends.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        // One that has ended already cannot be killed.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The reading of every minute would repair them too, after `until` has given up.
 #[test]
 fn settings_come_back_when_the_kernel_tells_of_them() {
     on_host(|host| {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), GATEWAY).unwrap();
-        let _agent = Ended(
-            Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
-                .args(["--watch", "--config"])
-                .arg(file.path())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap(),
-        );
+        let _agent = Agent::watching(GATEWAY);
         until("data plane", || host.sh("ip rule").contains("lookup 200").then_some(()));
         let setting = "/proc/sys/net/ipv4/conf/vx-local/rp_filter";
         // The first time the rest of the beginning may repair it in passing, the last time nothing else is new.
@@ -145,19 +111,11 @@ fn settings_come_back_when_the_kernel_tells_of_them() {
 #[test]
 fn an_agent_that_is_killed_leaves_no_program_behind_and_the_data_plane_as_it_is() {
     on_host(|host| {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), GATEWAY).unwrap();
-        let mut agent = Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
-            .args(["--watch", "--config"])
-            .arg(file.path())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let agent = Agent::watching(GATEWAY);
         let monitor =
             until("nft monitor", || children(agent.id()).into_iter().find(|child| is_monitor(*child)));
         until("data plane", || host.sh("ip rule").contains("lookup 200").then_some(()));
-        agent.kill().unwrap();
-        agent.wait().unwrap();
+        drop(agent);
         until("end of nft monitor", || (!is_monitor(monitor)).then_some(()));
         assert!(host.sh("ip route show table 200").contains("10.2.0.0/16"));
     });

@@ -1,7 +1,7 @@
 //! A host in a namespace: an underlay interface, a CNI's bridge, and the tools to look at it.
 
-use std::process::{Command, Output};
-use std::time::Duration;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use agent::{Known, RealKernel, Report, Spec};
 use api::NodeConfigSpec;
@@ -145,4 +145,48 @@ pub(crate) fn without_counters(line: &str) -> String {
 
 pub(crate) fn spec(yaml: &str) -> NodeConfigSpec {
     agent::config::parse(yaml).unwrap()
+}
+
+/// The real agent on a file, in the calling thread's namespace. It ends with the test, however that ends.
+pub(crate) struct Agent {
+    process: Child,
+    _file: tempfile::NamedTempFile,
+}
+
+impl Agent {
+    pub(crate) fn watching(yaml: &str) -> Self {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), yaml).unwrap();
+        let process = Command::new(env!("CARGO_BIN_EXE_clusterlink-agent"))
+            .args(["--watch", "--config"])
+            .arg(file.path())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        Agent { process, _file: file }
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        // One that has ended already cannot be killed.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Looks again and again; gives up long before the reading of every minute would help.
+pub(crate) fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < end, "never: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
