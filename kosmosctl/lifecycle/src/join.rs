@@ -19,7 +19,7 @@ use crate::{
     install::{self, ComponentArgs, WriteArgs},
     manifest::{self, CLUSTER_KEY, CREDENTIAL, MEMBERS_NAMESPACE, NAMESPACE, SETTINGS, Settings},
     membership,
-    object::{CLUSTER, Kind, absent_as_none, said},
+    object::{CLUSTER, Kind, absent_as_none, is_workload, said},
     options::ClusterOptions,
     preflight::{self, Findings, IDENTITY, PreflightArgs, Wanted, Way},
     print,
@@ -271,11 +271,8 @@ async fn write(
     steps.apply(&above, &plan.membership).await?;
 
     steps.begin(format_args!("install ClusterLink {}", manifest::VERSION), member)?;
-    let is_workload = |object: &&DynamicObject| {
-        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
-    };
     let (workloads, first): (Vec<DynamicObject>, Vec<DynamicObject>) =
-        plan.member.iter().cloned().partition(|object| is_workload(&object));
+        plan.member.iter().cloned().partition(is_workload);
     install::apply_all(&mut steps, &below, &first).await?;
     hand_over(control, args, plan, &below, &mut steps).await?;
     steps.apply(&below, &workloads).await?;

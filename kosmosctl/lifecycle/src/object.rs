@@ -124,6 +124,11 @@ impl Kind {
     }
 }
 
+/// Whether an object runs pods.
+pub(crate) fn is_workload(object: &DynamicObject) -> bool {
+    Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
+}
+
 /// What an object is called in a line of output: `daemonset.apps/clusterlink-agent`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Name(pub String);

@@ -11,7 +11,7 @@ use kube::{
 use crate::{
     connect::Role,
     manifest::{self, CREDENTIAL, NAMESPACE, Settings},
-    object::{KINDS, Kind, Name, absent_as_none, said},
+    object::{KINDS, Kind, Name, absent_as_none, is_workload, said},
     steps::Steps,
     wait::{self, Reached, WaitArgs},
     write::{CLUSTERLINK, PART_OF, Writer, is_ours, is_shared, kind_of, live_with_types},
@@ -110,9 +110,6 @@ pub(crate) async fn remove(
     installation: Installation,
     args: &WaitArgs,
 ) -> anyhow::Result<()> {
-    let is_workload = |object: &DynamicObject| {
-        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
-    };
     let (workloads, rest): (Vec<DynamicObject>, Vec<DynamicObject>) =
         installation.objects.into_iter().rev().partition(is_workload);
     delete_all(steps, writer, &workloads).await?;

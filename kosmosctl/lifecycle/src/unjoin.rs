@@ -17,7 +17,7 @@ use crate::{
     join::{cluster_name, is_applied},
     manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
     membership,
-    object::{CLUSTER, CLUSTER_NODE, Kind, NODE_CONFIG, absent_as_none, said},
+    object::{CLUSTER, CLUSTER_NODE, NODE_CONFIG, absent_as_none, is_workload, said},
     preflight::IDENTITY,
     removal,
     say::Say,
@@ -207,9 +207,6 @@ async fn leave(
 }
 
 fn split(installation: removal::Installation) -> (removal::Installation, removal::Installation) {
-    let is_workload = |object: &DynamicObject| {
-        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
-    };
     let (workloads, rest) = installation.objects.into_iter().partition(is_workload);
     (
         removal::Installation { objects: workloads, foreign: Vec::new() },
