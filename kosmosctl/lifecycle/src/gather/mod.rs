@@ -15,7 +15,7 @@ use kube::{
 };
 
 use crate::{
-    connect::{Connection, ControlArgs, MemberArgs},
+    connect::{Connection, ControlArgs, MembersArgs},
     manifest::{CLUSTER_KEY, MEMBERS_NAMESPACE, NAMESPACE, SETTINGS},
     object::{CLUSTER, CLUSTER_NODE, KINDS, Kind, NODE_CONFIG, absent_as_none, said},
     print,
@@ -35,12 +35,9 @@ pub struct GatherArgs {
     /// Where the mesh is.
     #[command(flatten)]
     pub control: ControlArgs,
-    /// Kubeconfig of the members [default: as --kubeconfig].
-    #[arg(long, value_name = "FILE")]
-    pub member_kubeconfig: Option<PathBuf>,
-    /// Context of a member to look into; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    pub member_context: Vec<String>,
+    /// Whom to look into.
+    #[command(flatten)]
+    pub members: MembersArgs,
     /// The archive; it must not exist [default: clusterlink-TIME.tar.gz].
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -68,16 +65,7 @@ const EVENT: Kind = Kind { group: "", version: "v1", kind: "Event", plural: "eve
 /// Runs the command.
 pub async fn run(args: &GatherArgs, say: &mut Say) -> anyhow::Result<()> {
     let control = Connection::control(&args.control).await?;
-    let contexts: Vec<Option<String>> = match (&args.member_context[..], &args.member_kubeconfig) {
-        ([], Some(_)) => vec![None],
-        (contexts, _) => contexts.iter().cloned().map(Some).collect(),
-    };
-    let mut members = Vec::new();
-    for context in contexts {
-        let member =
-            MemberArgs { member_kubeconfig: args.member_kubeconfig.clone(), member_context: context };
-        members.push(Connection::member(&member, &args.control).await?);
-    }
+    let members = Connection::members(&args.members, &args.control).await?;
     gather(&control, &members, args, say).await
 }
 

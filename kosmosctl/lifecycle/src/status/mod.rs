@@ -18,7 +18,7 @@ use kube::{
 use serde::Serialize;
 
 use crate::{
-    connect::{Connection, ControlArgs, MemberArgs, Role},
+    connect::{Connection, ControlArgs, MembersArgs, Role},
     manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
     object::{absent_as_none, said},
     print,
@@ -35,12 +35,9 @@ pub struct StatusArgs {
     /// Where the mesh is.
     #[command(flatten)]
     pub control: ControlArgs,
-    /// Kubeconfig of the members [default: as --kubeconfig].
-    #[arg(long, value_name = "FILE")]
-    pub member_kubeconfig: Option<std::path::PathBuf>,
-    /// Context of a member to look into; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    pub member_context: Vec<String>,
+    /// Whom to look into.
+    #[command(flatten)]
+    pub members: MembersArgs,
     /// Only this cluster.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
@@ -153,16 +150,7 @@ pub(crate) struct Facts {
 /// Runs the command; says whether the mesh is well.
 pub async fn run(args: &StatusArgs, say: &mut Say) -> anyhow::Result<bool> {
     let control = Connection::control(&args.control).await?;
-    let mut members = Vec::new();
-    let contexts: Vec<Option<String>> = match (&args.member_context[..], &args.member_kubeconfig) {
-        ([], Some(_)) => vec![None],
-        (contexts, _) => contexts.iter().cloned().map(Some).collect(),
-    };
-    for context in contexts {
-        let member =
-            MemberArgs { member_kubeconfig: args.member_kubeconfig.clone(), member_context: context };
-        members.push(Connection::member(&member, &args.control).await?);
-    }
+    let members = Connection::members(&args.members, &args.control).await?;
     let status = status(&control, &members, args.cluster.as_deref()).await?;
     say.text(&match args.output {
         StatusOutput::Text => text::render(&status),
