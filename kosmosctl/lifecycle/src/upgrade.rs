@@ -6,11 +6,11 @@ use clap::Args;
 use crate::{
     connect::{Connection, ControlArgs, MembersArgs, Role},
     install::{self, ComponentArgs, InstallArgs, WriteArgs},
-    join,
     manifest::{self, CLUSTER_KEY, VERSION},
     preflight::PreflightArgs,
     say::Say,
     steps::Steps,
+    told::told,
     version,
     wait::WaitArgs,
     write::{DryRun, Writer},
@@ -92,7 +92,7 @@ async fn follow(member: &Connection, args: &UpgradeArgs, say: &mut Say) -> anyho
     let installed = version::installed(member, Role::Member).await?;
     let mut settings = install::settings(&args.components, installed.as_ref());
     // What join has set is applied again: what is left out of an apply is taken away.
-    settings.values = join::told(member).await?;
+    settings.values = told(&member.client).await?;
     let name = settings.values.get(CLUSTER_KEY).cloned().unwrap_or_default();
     let objects = manifest::render(Role::Member, &settings)?;
     let writer = Writer::new(member.client.clone(), args.dry_run);

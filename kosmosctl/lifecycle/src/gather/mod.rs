@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams, LogParams},
@@ -16,11 +16,12 @@ use kube::{
 
 use crate::{
     connect::{Connection, ControlArgs, MembersArgs},
-    manifest::{CLUSTER_KEY, MEMBERS_NAMESPACE, NAMESPACE, SETTINGS},
+    manifest::{MEMBERS_NAMESPACE, NAMESPACE},
     object::{CLUSTER, CLUSTER_NODE, KINDS, Kind, NODE_CONFIG, absent_as_none, said},
     print,
     say::Say,
     status,
+    told::joined_as,
     write::{CLUSTERLINK, PART_OF, live_with_types},
 };
 
@@ -99,9 +100,7 @@ pub async fn gather(
 }
 
 async fn name_of(member: &Connection) -> String {
-    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
-    let map = maps.get(SETTINGS).await.ok();
-    map.and_then(|map| map.data?.get(CLUSTER_KEY).cloned()).unwrap_or_else(|| "unnamed".to_owned())
+    joined_as(&member.client).await.ok().flatten().unwrap_or_else(|| "unnamed".to_owned())
 }
 
 async fn cluster(
@@ -114,10 +113,8 @@ async fn cluster(
         Ok(version) => bundle.add(&format!("{folder}/version.yaml"), &print::yaml(&version)?)?,
         // Whoever does not answer this answers nothing.
         Err(error) => {
-            return {
-                bundle.missed(&format!("{folder} ({})", at.server), &said(&error));
-                Ok(())
-            };
+            bundle.missed(&format!("{folder} ({})", at.server), &said(&error));
+            return Ok(());
         }
     }
     for kind in [CLUSTER, CLUSTER_NODE, NODE_CONFIG] {
@@ -175,10 +172,8 @@ async fn pods(at: &Connection, folder: &str, args: &GatherArgs, bundle: &mut Bun
     let list = match absent_as_none(pods.list(&ListParams::default()).await) {
         Ok(list) => list.map(|list| list.items).unwrap_or_default(),
         Err(error) => {
-            return {
-                bundle.missed(&format!("{folder}/logs"), &said(&error));
-                Ok(())
-            };
+            bundle.missed(&format!("{folder}/logs"), &said(&error));
+            return Ok(());
         }
     };
     for pod in &list {

@@ -9,7 +9,7 @@ use api::{Cluster, ClusterNode, NodeConfig};
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
-    core::v1::{ConfigMap, Node, Pod},
+    core::v1::{Node, Pod},
 };
 use kube::{
     Api, ResourceExt,
@@ -19,10 +19,11 @@ use serde::Serialize;
 
 use crate::{
     connect::{Connection, ControlArgs, MembersArgs, Role},
-    manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
+    manifest::NAMESPACE,
     object::{absent_as_none, said},
     print,
     say::Say,
+    told::joined_as,
     version,
 };
 
@@ -200,9 +201,7 @@ async fn read(control: &Connection, members: &[Connection]) -> Result<Facts, kub
 }
 
 async fn look_into(member: &Connection, facts: &mut Facts) -> Result<(), kube::Error> {
-    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
-    let name = absent_as_none(maps.get(SETTINGS).await)?.and_then(|map| map.data?.get(CLUSTER_KEY).cloned());
-    let Some(name) = name else {
+    let Some(name) = joined_as(&member.client).await? else {
         facts.missing.push(format!("the member cluster ({}, {}) is not joined", member.server, member.from));
         return Ok(());
     };
