@@ -173,12 +173,7 @@ pub async fn join(
 async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> anyhow::Result<Plan> {
     let live = absent_as_none(Api::<Cluster>::all(control.client.clone()).get(&args.name).await);
     let live = live.map_err(|error| {
-        anyhow::anyhow!(
-            "Cluster {} in the control cluster ({}): {}",
-            args.name,
-            control.server,
-            said(&error)
-        )
+        anyhow::anyhow!("Cluster {} in the control cluster ({}): {}", args.name, control.server, said(&error))
     })?;
     let identity = member.identity().await?;
     let same_cluster = control.identity().await? == identity;

@@ -76,10 +76,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             "<private key left out>",
         ),
         (r"(?i)(bearer\s+)[A-Za-z0-9._~+/=-]{8,}", "${1}<token left out>"),
-        (
-            r#"((?:client-key-data|token|password)["']?:\s*)("[^"]*"|'[^']*'|[^\s<{"']\S*)"#,
-            "${1}<left out>",
-        ),
+        (r#"((?:client-key-data|token|password)["']?:\s*)("[^"]*"|'[^']*'|[^\s<{"']\S*)"#, "${1}<left out>"),
     ];
     patterns.into_iter().filter_map(|(pattern, instead)| Some((Regex::new(pattern).ok()?, instead))).collect()
 });
