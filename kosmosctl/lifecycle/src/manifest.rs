@@ -17,7 +17,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     connect::Role,
-    object::{KINDS, Kind, Name},
+    object::{Kind, Name, rank},
     write::{CLUSTERLINK, PART_OF},
 };
 
@@ -108,10 +108,6 @@ pub fn render(role: Role, settings: &Settings) -> Result<Vec<DynamicObject>, Man
             _ => {}
         }
     }
-    let rank = |object: &DynamicObject| {
-        let kind = Kind::of(object);
-        KINDS.iter().position(|known| Some(*known) == kind).unwrap_or(KINDS.len())
-    };
     objects.sort_by_key(rank);
     Ok(objects)
 }

@@ -17,7 +17,7 @@ use kube::{
 use crate::{
     connect::{Connection, ControlArgs, MembersArgs},
     manifest::{MEMBERS_NAMESPACE, NAMESPACE},
-    object::{CLUSTER, CLUSTER_NODE, KINDS, Kind, NODE_CONFIG, absent_as_none, said},
+    object::{CLUSTER, CLUSTER_NODE, KINDS, Kind, NODE_CONFIG, POD, absent_as_none, kind, said},
     print,
     say::Say,
     status,
@@ -49,19 +49,12 @@ pub struct GatherArgs {
 
 /// Beside what we write ourselves: what explains it.
 const OTHERS: [Kind; 4] = [
-    Kind { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false },
-    Kind {
-        group: "networking.k8s.io",
-        version: "v1",
-        kind: "ServiceCIDR",
-        plural: "servicecidrs",
-        namespaced: false,
-    },
+    kind("", "v1", "Node", "nodes", false),
+    kind("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", false),
     POD,
-    Kind { group: "apps", version: "v1", kind: "ReplicaSet", plural: "replicasets", namespaced: true },
+    kind("apps", "v1", "ReplicaSet", "replicasets", true),
 ];
-const POD: Kind = Kind { group: "", version: "v1", kind: "Pod", plural: "pods", namespaced: true };
-const EVENT: Kind = Kind { group: "", version: "v1", kind: "Event", plural: "events", namespaced: true };
+const EVENT: Kind = kind("", "v1", "Event", "events", true);
 
 /// Runs the command.
 pub async fn run(args: &GatherArgs, say: &mut Say) -> anyhow::Result<()> {
