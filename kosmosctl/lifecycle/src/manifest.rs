@@ -21,9 +21,6 @@ use crate::{
     write::{CLUSTERLINK, PART_OF},
 };
 
-const CONTROL: &str = include_str!("../../../daemonset/control.yaml");
-const MEMBER: &str = include_str!("../../../daemonset/member.yaml");
-
 /// The version that this program installs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The label that says which version a workload is of.
@@ -114,8 +111,8 @@ pub fn render(role: Role, settings: &Settings) -> Result<Vec<DynamicObject>, Man
 
 fn text(role: Role) -> &'static str {
     match role {
-        Role::Control => CONTROL,
-        Role::Member => MEMBER,
+        Role::Control => manifests::CONTROL,
+        Role::Member => manifests::MEMBER,
     }
 }
 
