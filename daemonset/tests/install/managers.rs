@@ -96,6 +96,10 @@ async fn the_controller_manager_does_what_its_code_does_in_its_member() {
         manager.may(Try::Apply(object.clone())).await;
         manager.may(Try::Delete(object)).await;
     }
+    // Of its member's own copy it says whether the control cluster answers.
+    let answers = json!({"status": {"conditions": [{"type": "ControlClusterReachable", "status": "False", "reason": "Unreachable",
+        "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}});
+    manager.may(Try::ApplyStatus(with(ours("Cluster", "a"), answers))).await;
     let control = in_namespace("clusterlink-system", named("v1", "Secret", "clusterlink-control"));
     let admin = crate::actor::Actor { client: plane.client().await.unwrap() };
     admin.may(Try::Apply(control.clone())).await;

@@ -40,6 +40,17 @@ pub struct MemberArgs {
     pub member_context: Option<String>,
 }
 
+/// Where member clusters are that are taken along, as many as are named.
+#[derive(Args, Clone, Debug, Default)]
+pub struct MembersArgs {
+    /// Kubeconfig of the members [default: as --kubeconfig].
+    #[arg(long, value_name = "FILE")]
+    pub member_kubeconfig: Option<PathBuf>,
+    /// Context of a member; may be given several times [default: the current one of --member-kubeconfig].
+    #[arg(long, value_name = "NAME")]
+    pub member_context: Vec<String>,
+}
+
 /// Why there is no way to an API server.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
@@ -158,6 +169,20 @@ impl Connection {
         }
         let path = args.member_kubeconfig.as_deref().or(control.kubeconfig.as_deref());
         open(Role::Member, path, args.member_context.clone()).await
+    }
+
+    /// The member clusters that are named, which may be none.
+    pub async fn members(args: &MembersArgs, control: &ControlArgs) -> Result<Vec<Self>, ConnectError> {
+        let contexts: Vec<Option<String>> = match (&args.member_context[..], &args.member_kubeconfig) {
+            ([], Some(_)) => vec![None],
+            (contexts, _) => contexts.iter().cloned().map(Some).collect(),
+        };
+        let mut members = Vec::new();
+        for member_context in contexts {
+            let one = MemberArgs { member_kubeconfig: args.member_kubeconfig.clone(), member_context };
+            members.push(Self::member(&one, control).await?);
+        }
+        Ok(members)
     }
 
     /// Who this cluster is: the uid of its kube-system namespace, the same however it is reached.

@@ -6,7 +6,7 @@ use kube::{ResourceExt, api::DynamicObject};
 use crate::{
     connect::{Connection, ControlArgs, Role},
     manifest::{self, Settings, VERSION},
-    object::Kind,
+    object::{Kind, is_workload},
     preflight::{self, PreflightArgs},
     print::{self, Output},
     say::Say,
@@ -156,10 +156,7 @@ pub(crate) async fn roll_out(
     objects: &[DynamicObject],
     args: &WaitArgs,
 ) -> anyhow::Result<()> {
-    let workloads = objects.iter().filter(|object| {
-        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
-    });
-    for object in workloads {
+    for object in objects.iter().filter(|object| is_workload(object)) {
         wait::until(steps, args.timeout, || wait::rolled_out(&writer.client, object)).await?;
     }
     Ok(())

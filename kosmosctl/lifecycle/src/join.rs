@@ -1,12 +1,11 @@
 //! `join`: a cluster becomes a member, with a credential that lets it speak of itself and of nothing else.
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::Context;
 use api::{Cluster, ClusterNode, NodeConfig, condition};
 use clap::Args;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams},
@@ -19,12 +18,13 @@ use crate::{
     install::{self, ComponentArgs, WriteArgs},
     manifest::{self, CLUSTER_KEY, CREDENTIAL, MEMBERS_NAMESPACE, NAMESPACE, SETTINGS, Settings},
     membership,
-    object::{CLUSTER, Kind, absent_as_none, said},
+    object::{CLUSTER, Kind, absent_as_none, is_workload, said},
     options::ClusterOptions,
     preflight::{self, Findings, IDENTITY, PreflightArgs, Wanted, Way},
     print,
     say::Say,
     steps::Steps,
+    told::told,
     version,
     wait::{self, Reached, WaitArgs},
     write::{Outcome, Writer},
@@ -171,18 +171,10 @@ pub async fn join(
 }
 
 async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> anyhow::Result<Plan> {
-    let live = Api::<Cluster>::all(control.client.clone()).get_opt(&args.name).await;
-    let live = match live {
-        Err(kube::Error::Api(status)) if status.code == 404 => None,
-        other => other.map_err(|error| {
-            anyhow::anyhow!(
-                "Cluster {} in the control cluster ({}): {}",
-                args.name,
-                control.server,
-                said(&error)
-            )
-        })?,
-    };
+    let live = absent_as_none(Api::<Cluster>::all(control.client.clone()).get(&args.name).await);
+    let live = live.map_err(|error| {
+        anyhow::anyhow!("Cluster {} in the control cluster ({}): {}", args.name, control.server, said(&error))
+    })?;
     let identity = member.identity().await?;
     let same_cluster = control.identity().await? == identity;
     let mut cluster = args.options.over(live.as_ref(), &args.name)?;
@@ -192,7 +184,7 @@ async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> any
     let above = version::installed(control, Role::Control).await?;
     let mut settings: Settings = install::settings(&args.components, installed.as_ref().or(above.as_ref()));
     // What is left out of an apply is taken away: what was told before is told again.
-    settings.values = told(member).await.map_err(|error| {
+    settings.values = told(&member.client).await.map_err(|error| {
         anyhow::anyhow!("configmap/{SETTINGS} in the member cluster ({}): {}", member.server, said(&error))
     })?;
     settings.values.insert(CLUSTER_KEY.to_owned(), args.name.clone());
@@ -209,13 +201,6 @@ async fn plan(control: &Connection, member: &Connection, args: &JoinArgs) -> any
         membership: membership::render(&args.name)?,
         member: manifest::render(Role::Member, &settings)?,
     })
-}
-
-/// What the member's components are told now.
-pub(crate) async fn told(member: &Connection) -> Result<BTreeMap<String, String>, kube::Error> {
-    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
-    let map = absent_as_none(maps.get(SETTINGS).await)?;
-    Ok(map.and_then(|map| map.data).unwrap_or_default())
 }
 
 fn way(control: &Connection, args: &WayArgs, same_cluster: bool) -> anyhow::Result<Way> {
@@ -271,11 +256,8 @@ async fn write(
     steps.apply(&above, &plan.membership).await?;
 
     steps.begin(format_args!("install ClusterLink {}", manifest::VERSION), member)?;
-    let is_workload = |object: &&DynamicObject| {
-        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
-    };
     let (workloads, first): (Vec<DynamicObject>, Vec<DynamicObject>) =
-        plan.member.iter().cloned().partition(|object| is_workload(&object));
+        plan.member.iter().cloned().partition(is_workload);
     install::apply_all(&mut steps, &below, &first).await?;
     hand_over(control, args, plan, &below, &mut steps).await?;
     steps.apply(&below, &workloads).await?;

@@ -22,6 +22,7 @@ mod removal;
 pub mod say;
 pub mod status;
 pub mod steps;
+mod told;
 pub mod uninstall;
 pub mod unjoin;
 pub mod upgrade;

@@ -17,12 +17,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     connect::Role,
-    object::{KINDS, Kind, Name},
+    object::{Kind, Name, rank},
     write::{CLUSTERLINK, PART_OF},
 };
-
-const CONTROL: &str = include_str!("../../../daemonset/control.yaml");
-const MEMBER: &str = include_str!("../../../daemonset/member.yaml");
 
 /// The version that this program installs.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -108,18 +105,14 @@ pub fn render(role: Role, settings: &Settings) -> Result<Vec<DynamicObject>, Man
             _ => {}
         }
     }
-    let rank = |object: &DynamicObject| {
-        let kind = Kind::of(object);
-        KINDS.iter().position(|known| Some(*known) == kind).unwrap_or(KINDS.len())
-    };
     objects.sort_by_key(rank);
     Ok(objects)
 }
 
 fn text(role: Role) -> &'static str {
     match role {
-        Role::Control => CONTROL,
-        Role::Member => MEMBER,
+        Role::Control => manifests::CONTROL,
+        Role::Member => manifests::MEMBER,
     }
 }
 

@@ -5,6 +5,7 @@ use k8s_openapi::api::{
     rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject},
 };
 use kube::api::{DynamicObject, ObjectMeta};
+use manifests::CLUSTER_NAME;
 
 use crate::{
     connect::Role as Side,
@@ -12,12 +13,9 @@ use crate::{
     object::{Kind, Name},
 };
 
-/// What stands for the cluster's name in the manifest.
-const PLACEHOLDER: &str = "cluster-name";
-
 /// The objects of a member of this name.
 pub fn render(cluster: &str) -> Result<Vec<DynamicObject>, ManifestError> {
-    let mut objects = parse(Side::Control, include_str!("../../../daemonset/membership.yaml"))?;
+    let mut objects = parse(Side::Control, manifests::MEMBERSHIP)?;
     for object in &mut objects {
         let kind = Kind::of(object).map(|kind| kind.kind);
         match kind {
@@ -51,9 +49,9 @@ pub fn render(cluster: &str) -> Result<Vec<DynamicObject>, ManifestError> {
 
 /// The placeholder as a whole, or behind a colon.
 fn named(cluster: &str, text: &mut String) {
-    if text == PLACEHOLDER {
+    if text == CLUSTER_NAME {
         *text = cluster.to_owned();
-    } else if let Some(prefix) = text.strip_suffix(PLACEHOLDER).filter(|prefix| prefix.ends_with(':')) {
+    } else if let Some(prefix) = text.strip_suffix(CLUSTER_NAME).filter(|prefix| prefix.ends_with(':')) {
         *text = format!("{prefix}{cluster}");
     }
 }
@@ -87,7 +85,7 @@ mod tests {
             "{names:?}"
         );
         let text = serde_json::to_string(&objects).unwrap();
-        assert!(!text.contains(PLACEHOLDER), "{text}");
+        assert!(!text.contains(CLUSTER_NAME), "{text}");
         assert!(text.contains(r#""resourceNames":["east"]"#), "{text}");
     }
 }

@@ -22,7 +22,7 @@ pub struct Kind {
     pub namespaced: bool,
 }
 
-const fn kind(
+pub(crate) const fn kind(
     group: &'static str,
     version: &'static str,
     kind: &'static str,
@@ -67,6 +67,8 @@ pub const CLUSTER: Kind = kind("kosmos.io", "v1alpha1", "Cluster", "clusters", f
 pub const CLUSTER_NODE: Kind = kind("kosmos.io", "v1alpha1", "ClusterNode", "clusternodes", false);
 /// The NodeConfig of the mesh.
 pub const NODE_CONFIG: Kind = kind("kosmos.io", "v1alpha1", "NodeConfig", "nodeconfigs", false);
+/// What our workloads run as; nobody writes it here.
+pub(crate) const POD: Kind = kind("", "v1", "Pod", "pods", true);
 
 impl Kind {
     /// The kind of this name.
@@ -122,6 +124,17 @@ impl Kind {
         let kind = self.kind.to_ascii_lowercase();
         if self.group.is_empty() { kind } else { format!("{kind}.{}", self.group) }
     }
+}
+
+/// An object's place in the order of creation, that of [`KINDS`].
+pub(crate) fn rank(object: &DynamicObject) -> usize {
+    let kind = Kind::of(object);
+    KINDS.iter().position(|known| Some(*known) == kind).unwrap_or(KINDS.len())
+}
+
+/// Whether an object runs pods.
+pub(crate) fn is_workload(object: &DynamicObject) -> bool {
+    Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
 }
 
 /// What an object is called in a line of output: `daemonset.apps/clusterlink-agent`.

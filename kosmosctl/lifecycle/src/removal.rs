@@ -11,7 +11,7 @@ use kube::{
 use crate::{
     connect::Role,
     manifest::{self, CREDENTIAL, NAMESPACE, Settings},
-    object::{KINDS, Kind, Name, absent_as_none, said},
+    object::{KINDS, Kind, Name, POD, absent_as_none, is_workload, kind, rank, said},
     steps::Steps,
     wait::{self, Reached, WaitArgs},
     write::{CLUSTERLINK, PART_OF, Writer, is_ours, is_shared, kind_of, live_with_types},
@@ -47,10 +47,6 @@ pub(crate) async fn installed(client: &Client, role: Role, alone: bool) -> anyho
         let labelled = labelled(client).await?;
         found.extend(labelled.into_iter().filter(|object| !known.contains(&identity(object))));
     }
-    let rank = |object: &DynamicObject| {
-        let kind = Kind::of(object);
-        KINDS.iter().position(|known| Some(*known) == kind).unwrap_or(KINDS.len())
-    };
     found.sort_by_key(rank);
     let is_foreign = |object: &DynamicObject| Kind::of(object).is_some_and(is_shared) && !is_ours(object);
     let (foreign, objects): (Vec<DynamicObject>, Vec<DynamicObject>) =
@@ -110,9 +106,6 @@ pub(crate) async fn remove(
     installation: Installation,
     args: &WaitArgs,
 ) -> anyhow::Result<()> {
-    let is_workload = |object: &DynamicObject| {
-        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
-    };
     let (workloads, rest): (Vec<DynamicObject>, Vec<DynamicObject>) =
         installation.objects.into_iter().rev().partition(is_workload);
     delete_all(steps, writer, &workloads).await?;
@@ -226,16 +219,10 @@ async fn foreign_content(client: &Client, namespace: &str) -> anyhow::Result<Opt
 
 /// What people put into namespaces, beside what we write ourselves.
 const OF_PEOPLE: [Kind; 4] = [
-    Kind { group: "", version: "v1", kind: "Pod", plural: "pods", namespaced: true },
-    Kind {
-        group: "",
-        version: "v1",
-        kind: "PersistentVolumeClaim",
-        plural: "persistentvolumeclaims",
-        namespaced: true,
-    },
-    Kind { group: "apps", version: "v1", kind: "StatefulSet", plural: "statefulsets", namespaced: true },
-    Kind { group: "batch", version: "v1", kind: "Job", plural: "jobs", namespaced: true },
+    POD,
+    kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", true),
+    kind("apps", "v1", "StatefulSet", "statefulsets", true),
+    kind("batch", "v1", "Job", "jobs", true),
 ];
 
 /// Deletes the Events that our programs published on our own resources; `about` says on which.

@@ -3,16 +3,15 @@
 use anyhow::bail;
 use api::Cluster;
 use clap::Args;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     connect::{Connection, ControlArgs, Role},
-    manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
     object::{CLUSTER_NODE, NODE_CONFIG, absent_as_none, said},
     removal,
     say::Say,
     steps::Steps,
+    told::joined_as,
     wait::WaitArgs,
     write::{DryRun, Writer},
 };
@@ -81,10 +80,7 @@ async fn nothing_is_joined(control: &Connection) -> anyhow::Result<()> {
             );
         }
     }
-    let settings = Api::<ConfigMap>::namespaced(control.client.clone(), NAMESPACE).get(SETTINGS).await;
-    let member =
-        absent_as_none(settings).map_err(unread)?.and_then(|map| map.data?.get(CLUSTER_KEY).cloned());
-    if let Some(name) = member {
+    if let Some(name) = joined_as(&control.client).await.map_err(unread)? {
         bail!(
             "this cluster is itself still a member, as {name:?}: first run kosmosctl unjoin {name} with its own context as --member-context"
         );

@@ -1,11 +1,10 @@
 //! `unjoin`: a cluster leaves the mesh, and nothing of it stays: not in the others, not on its hosts, not in its API.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::bail;
 use api::{Cluster, ClusterNode, NodeConfig};
 use clap::Args;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams},
@@ -15,13 +14,13 @@ use serde_json::json;
 use crate::{
     connect::{Connection, ControlArgs, MemberArgs, Role},
     join::{cluster_name, is_applied},
-    manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
     membership,
-    object::{CLUSTER, CLUSTER_NODE, Kind, NODE_CONFIG, absent_as_none, said},
+    object::{CLUSTER, CLUSTER_NODE, NODE_CONFIG, absent_as_none, is_workload, said},
     preflight::IDENTITY,
     removal,
     say::Say,
     steps::Steps,
+    told::joined_as,
     wait::{self, Reached, WaitArgs},
     write::{DryRun, Writer},
 };
@@ -110,9 +109,8 @@ async fn is_that_cluster(control: &Connection, member: &Connection, name: &str) 
             member.server
         );
     }
-    let settings = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE).get(SETTINGS).await;
-    let joined_as = absent_as_none(settings)?.and_then(|map| map.data?.get(CLUSTER_KEY).cloned());
-    if let Some(other) = joined_as.filter(|other| other != name && !other.is_empty()) {
+    let told = joined_as(&member.client).await?;
+    if let Some(other) = told.filter(|other| other != name && !other.is_empty()) {
         bail!("the member cluster ({}) is joined as {other:?}, not as {name:?}", member.server);
     }
     Ok(())
@@ -142,7 +140,8 @@ async fn withdraw(
     }
 }
 
-/// Whether the plan of the cluster's nodes is gone or going, and the others have applied theirs.
+/// Whether the plan of the cluster's nodes is gone or going. How many others have still to apply theirs is said and not
+/// waited for: a node that is away would hold everybody up.
 async fn withdrawn(control: &Connection, name: &str) -> Result<Reached, kube::Error> {
     let configs =
         absent_as_none(Api::<NodeConfig>::all(control.client.clone()).list(&ListParams::default()).await)?;
@@ -163,7 +162,7 @@ async fn withdrawn(control: &Connection, name: &str) -> Result<Reached, kube::Er
     }))
 }
 
-fn is_of(labels: &std::collections::BTreeMap<String, String>, name: &str) -> bool {
+fn is_of(labels: &BTreeMap<String, String>, name: &str) -> bool {
     labels.get(api::CLUSTER_LABEL).is_some_and(|label| label == name)
 }
 
@@ -207,9 +206,6 @@ async fn leave(
 }
 
 fn split(installation: removal::Installation) -> (removal::Installation, removal::Installation) {
-    let is_workload = |object: &DynamicObject| {
-        Kind::of(object).is_some_and(|kind| matches!(kind.kind, "DaemonSet" | "Deployment"))
-    };
     let (workloads, rest) = installation.objects.into_iter().partition(is_workload);
     (
         removal::Installation { objects: workloads, foreign: Vec::new() },

@@ -4,13 +4,13 @@ use anyhow::bail;
 use clap::Args;
 
 use crate::{
-    connect::{Connection, ControlArgs, MemberArgs, Role},
+    connect::{Connection, ControlArgs, MembersArgs, Role},
     install::{self, ComponentArgs, InstallArgs, WriteArgs},
-    join,
     manifest::{self, CLUSTER_KEY, VERSION},
     preflight::PreflightArgs,
     say::Say,
     steps::Steps,
+    told::told,
     version,
     wait::WaitArgs,
     write::{DryRun, Writer},
@@ -25,12 +25,9 @@ pub struct UpgradeArgs {
     /// Where the mesh is.
     #[command(flatten)]
     pub control: ControlArgs,
-    /// Kubeconfig of the members [default: as --kubeconfig].
-    #[arg(long, value_name = "FILE")]
-    pub member_kubeconfig: Option<std::path::PathBuf>,
-    /// Context of a member to upgrade; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    pub member_context: Vec<String>,
+    /// Who follows at once.
+    #[command(flatten)]
+    pub members: MembersArgs,
     /// What runs.
     #[command(flatten)]
     pub components: ComponentArgs,
@@ -51,18 +48,7 @@ pub struct UpgradeArgs {
 /// Runs the command.
 pub async fn run(args: &UpgradeArgs, say: &mut Say) -> anyhow::Result<()> {
     let control = Connection::control(&args.control).await?;
-    let mut members = Vec::new();
-    for context in &args.member_context {
-        let member = MemberArgs {
-            member_kubeconfig: args.member_kubeconfig.clone(),
-            member_context: Some(context.clone()),
-        };
-        members.push(Connection::member(&member, &args.control).await?);
-    }
-    if members.is_empty() && args.member_kubeconfig.is_some() {
-        let member = MemberArgs { member_kubeconfig: args.member_kubeconfig.clone(), member_context: None };
-        members.push(Connection::member(&member, &args.control).await?);
-    }
+    let members = Connection::members(&args.members, &args.control).await?;
     upgrade(&control, &members, args, say).await
 }
 
@@ -106,7 +92,7 @@ async fn follow(member: &Connection, args: &UpgradeArgs, say: &mut Say) -> anyho
     let installed = version::installed(member, Role::Member).await?;
     let mut settings = install::settings(&args.components, installed.as_ref());
     // What join has set is applied again: what is left out of an apply is taken away.
-    settings.values = join::told(member).await?;
+    settings.values = told(&member.client).await?;
     let name = settings.values.get(CLUSTER_KEY).cloned().unwrap_or_default();
     let objects = manifest::render(Role::Member, &settings)?;
     let writer = Writer::new(member.client.clone(), args.dry_run);

@@ -8,19 +8,20 @@ use std::path::PathBuf;
 
 use clap::Args;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
     api::{DynamicObject, ListParams, LogParams},
 };
 
 use crate::{
-    connect::{Connection, ControlArgs, MemberArgs},
-    manifest::{CLUSTER_KEY, MEMBERS_NAMESPACE, NAMESPACE, SETTINGS},
-    object::{CLUSTER, CLUSTER_NODE, KINDS, Kind, NODE_CONFIG, absent_as_none, said},
+    connect::{Connection, ControlArgs, MembersArgs},
+    manifest::{MEMBERS_NAMESPACE, NAMESPACE},
+    object::{CLUSTER, CLUSTER_NODE, KINDS, Kind, NODE_CONFIG, POD, absent_as_none, kind, said},
     print,
     say::Say,
     status,
+    told::joined_as,
     write::{CLUSTERLINK, PART_OF, live_with_types},
 };
 
@@ -35,12 +36,9 @@ pub struct GatherArgs {
     /// Where the mesh is.
     #[command(flatten)]
     pub control: ControlArgs,
-    /// Kubeconfig of the members [default: as --kubeconfig].
-    #[arg(long, value_name = "FILE")]
-    pub member_kubeconfig: Option<PathBuf>,
-    /// Context of a member to look into; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    pub member_context: Vec<String>,
+    /// Whom to look into.
+    #[command(flatten)]
+    pub members: MembersArgs,
     /// The archive; it must not exist [default: clusterlink-TIME.tar.gz].
     #[arg(short, long, value_name = "FILE")]
     pub file: Option<PathBuf>,
@@ -51,33 +49,17 @@ pub struct GatherArgs {
 
 /// Beside what we write ourselves: what explains it.
 const OTHERS: [Kind; 4] = [
-    Kind { group: "", version: "v1", kind: "Node", plural: "nodes", namespaced: false },
-    Kind {
-        group: "networking.k8s.io",
-        version: "v1",
-        kind: "ServiceCIDR",
-        plural: "servicecidrs",
-        namespaced: false,
-    },
+    kind("", "v1", "Node", "nodes", false),
+    kind("networking.k8s.io", "v1", "ServiceCIDR", "servicecidrs", false),
     POD,
-    Kind { group: "apps", version: "v1", kind: "ReplicaSet", plural: "replicasets", namespaced: true },
+    kind("apps", "v1", "ReplicaSet", "replicasets", true),
 ];
-const POD: Kind = Kind { group: "", version: "v1", kind: "Pod", plural: "pods", namespaced: true };
-const EVENT: Kind = Kind { group: "", version: "v1", kind: "Event", plural: "events", namespaced: true };
+const EVENT: Kind = kind("", "v1", "Event", "events", true);
 
 /// Runs the command.
 pub async fn run(args: &GatherArgs, say: &mut Say) -> anyhow::Result<()> {
     let control = Connection::control(&args.control).await?;
-    let contexts: Vec<Option<String>> = match (&args.member_context[..], &args.member_kubeconfig) {
-        ([], Some(_)) => vec![None],
-        (contexts, _) => contexts.iter().cloned().map(Some).collect(),
-    };
-    let mut members = Vec::new();
-    for context in contexts {
-        let member =
-            MemberArgs { member_kubeconfig: args.member_kubeconfig.clone(), member_context: context };
-        members.push(Connection::member(&member, &args.control).await?);
-    }
+    let members = Connection::members(&args.members, &args.control).await?;
     gather(&control, &members, args, say).await
 }
 
@@ -111,9 +93,7 @@ pub async fn gather(
 }
 
 async fn name_of(member: &Connection) -> String {
-    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
-    let map = maps.get(SETTINGS).await.ok();
-    map.and_then(|map| map.data?.get(CLUSTER_KEY).cloned()).unwrap_or_else(|| "unnamed".to_owned())
+    joined_as(&member.client).await.ok().flatten().unwrap_or_else(|| "unnamed".to_owned())
 }
 
 async fn cluster(
@@ -126,10 +106,8 @@ async fn cluster(
         Ok(version) => bundle.add(&format!("{folder}/version.yaml"), &print::yaml(&version)?)?,
         // Whoever does not answer this answers nothing.
         Err(error) => {
-            return {
-                bundle.missed(&format!("{folder} ({})", at.server), &said(&error));
-                Ok(())
-            };
+            bundle.missed(&format!("{folder} ({})", at.server), &said(&error));
+            return Ok(());
         }
     }
     for kind in [CLUSTER, CLUSTER_NODE, NODE_CONFIG] {
@@ -187,10 +165,8 @@ async fn pods(at: &Connection, folder: &str, args: &GatherArgs, bundle: &mut Bun
     let list = match absent_as_none(pods.list(&ListParams::default()).await) {
         Ok(list) => list.map(|list| list.items).unwrap_or_default(),
         Err(error) => {
-            return {
-                bundle.missed(&format!("{folder}/logs"), &said(&error));
-                Ok(())
-            };
+            bundle.missed(&format!("{folder}/logs"), &said(&error));
+            return Ok(());
         }
     };
     for pod in &list {

@@ -45,10 +45,8 @@ pub(super) async fn dump(
     let nodes = match Api::<Node>::all(at.client.clone()).list(&ListParams::default()).await {
         Ok(nodes) => nodes.items,
         Err(error) => {
-            return {
-                bundle.missed(&format!("{folder}/nodes"), &said(&error));
-                Ok(())
-            };
+            bundle.missed(&format!("{folder}/nodes"), &said(&error));
+            return Ok(());
         }
     };
     for node in nodes.iter().map(ResourceExt::name_any) {

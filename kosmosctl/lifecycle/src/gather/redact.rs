@@ -16,10 +16,12 @@ pub(super) fn object(mut object: DynamicObject) -> DynamicObject {
     object.managed_fields_mut().clear();
     let annotations = object.annotations_mut();
     COPIES.iter().for_each(|copy| drop(annotations.remove(*copy)));
+    annotations.values_mut().for_each(|value| *value = text(value));
     match object.types.as_ref().map(|types| types.kind.as_str()) {
         Some("Secret") => {
             for field in ["data", "stringData"] {
-                object.data[field].as_object_mut().into_iter().flatten().for_each(|(_, value)| hide(value));
+                let values = object.data.get_mut(field).and_then(Value::as_object_mut);
+                values.into_iter().flatten().for_each(|(_, value)| hide(value));
             }
         }
         Some("Cluster") => {
@@ -27,11 +29,9 @@ pub(super) fn object(mut object: DynamicObject) -> DynamicObject {
                 hide(value);
             }
         }
-        _ => walk(&mut object.data),
+        _ => {}
     }
-    if object.data.get("stringData").is_some_and(Value::is_null) {
-        object.data.as_object_mut().map(|data| data.remove("stringData"));
-    }
+    walk(&mut object.data);
     object
 }
 
@@ -76,7 +76,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
             "<private key left out>",
         ),
         (r"(?i)(bearer\s+)[A-Za-z0-9._~+/=-]{8,}", "${1}<token left out>"),
-        (r"((?:client-key-data|token|password):\s*)[^\s<{\x22]\S*", "${1}<left out>"),
+        (r#"((?:client-key-data|token|password)["']?:\s*)("[^"]*"|'[^']*'|[^\s<{"']\S*)"#, "${1}<left out>"),
     ];
     patterns.into_iter().filter_map(|(pattern, instead)| Some((Regex::new(pattern).ok()?, instead))).collect()
 });
@@ -123,6 +123,32 @@ mod tests {
         );
         assert!(!text.contains("hunter2") && !text.contains("eyJhbGci"), "{text}");
         assert!(text.contains("info"), "{text}");
+    }
+
+    #[test]
+    fn no_kind_and_no_annotation_is_a_place_for_tokens() {
+        let token = "eyJhbGciOiJSUzI1NiJ9.eyJzdWIiOiJ4In0.c2ln";
+        for kind in ["Cluster", "Secret", "Node"] {
+            let text = redacted(json!({"apiVersion": "v1", "kind": kind,
+                "metadata": {"name": "x", "annotations": {"note": token, "other": "kept"}},
+                "status": {"conditions": [{"type": "Ready", "message": format!("refused {token}")}]}}));
+            assert!(!text.contains("eyJ") && text.contains("refused") && text.contains("kept"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_secret_in_quotes_is_one_too() {
+        for line in [
+            r#"token: "abc""#,
+            "password: 'a b'",
+            r#"{"client-key-data":"LS0tLS1CRUdJTg==","x":1}"#,
+            r#"{"password": "abc"}"#,
+        ] {
+            let text = text(line);
+            assert!(text.contains(": <left out>") || text.contains(":<left out>"), "{text}");
+            assert!(!["abc", "a b", "LS0t"].iter().any(|secret| text.contains(secret)), "{text}");
+        }
+        assert_eq!(text(r#"{"tokens": 3}"#), r#"{"tokens": 3}"#);
     }
 
     #[test]

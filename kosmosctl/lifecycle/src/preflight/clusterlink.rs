@@ -1,14 +1,13 @@
 //! A ClusterLink that is there already, of another name; and another cluster that has this name.
 
 use api::Cluster;
-use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, ResourceExt};
 
 use super::{Check, Findings};
 use crate::{
     connect::{Connection, Role},
-    manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
     object::absent_as_none,
+    told::joined_as,
     version,
 };
 
@@ -22,18 +21,15 @@ pub(super) async fn check(
     findings: &mut Findings,
 ) -> anyhow::Result<()> {
     let name = candidate.name_any();
-    let settings: Api<ConfigMap> = Api::namespaced(member.client.clone(), NAMESPACE);
-    let settings = absent_as_none(settings.get(SETTINGS).await)?;
-    let installed =
-        settings.and_then(|map| map.data?.get(CLUSTER_KEY).cloned()).filter(|name| !name.is_empty());
-    if let Some(other) = installed.filter(|other| *other != name) {
+    let told = joined_as(&member.client).await?;
+    if let Some(other) = told.filter(|other| *other != name && !other.is_empty()) {
         findings.fail(
             Check::Identity,
             format!("the member cluster ({}) is joined already, as cluster {other:?}: one cluster has one name; unjoin it first (kosmosctl unjoin {other}), or join it as {other:?}", member.server),
         );
     }
     let clusters: Api<Cluster> = Api::all(control.client.clone());
-    let known = absent_as_none(clusters.get_opt(&name).await)?.flatten();
+    let known = absent_as_none(clusters.get(&name).await)?;
     let identity = member.identity().await?;
     match known.as_ref().and_then(|known| known.annotations().get(IDENTITY)) {
         Some(other) if *other != identity => findings.fail(

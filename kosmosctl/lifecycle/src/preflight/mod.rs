@@ -188,11 +188,6 @@ impl Mesh {
         let nodes = absent_as_none(nodes.list(&all).await)?.map(|list| list.items);
         Ok(Mesh { clusters: clusters.unwrap_or_default(), nodes: nodes.unwrap_or_default() })
     }
-
-    /// The Cluster of this name.
-    pub fn cluster(&self, name: &str) -> Option<&Cluster> {
-        self.clusters.iter().find(|cluster| cluster.metadata.name.as_deref() == Some(name))
-    }
 }
 
 /// What `install` has to know beforehand.

@@ -9,7 +9,7 @@ use api::{Cluster, ClusterNode, NodeConfig};
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
-    core::v1::{ConfigMap, Node, Pod},
+    core::v1::{Node, Pod},
 };
 use kube::{
     Api, ResourceExt,
@@ -18,11 +18,12 @@ use kube::{
 use serde::Serialize;
 
 use crate::{
-    connect::{Connection, ControlArgs, MemberArgs, Role},
-    manifest::{CLUSTER_KEY, NAMESPACE, SETTINGS},
+    connect::{Connection, ControlArgs, MembersArgs, Role},
+    manifest::NAMESPACE,
     object::{absent_as_none, said},
     print,
     say::Say,
+    told::joined_as,
     version,
 };
 
@@ -35,12 +36,9 @@ pub struct StatusArgs {
     /// Where the mesh is.
     #[command(flatten)]
     pub control: ControlArgs,
-    /// Kubeconfig of the members [default: as --kubeconfig].
-    #[arg(long, value_name = "FILE")]
-    pub member_kubeconfig: Option<std::path::PathBuf>,
-    /// Context of a member to look into; may be given several times.
-    #[arg(long, value_name = "NAME")]
-    pub member_context: Vec<String>,
+    /// Whom to look into.
+    #[command(flatten)]
+    pub members: MembersArgs,
     /// Only this cluster.
     #[arg(long, value_name = "NAME")]
     pub cluster: Option<String>,
@@ -153,16 +151,7 @@ pub(crate) struct Facts {
 /// Runs the command; says whether the mesh is well.
 pub async fn run(args: &StatusArgs, say: &mut Say) -> anyhow::Result<bool> {
     let control = Connection::control(&args.control).await?;
-    let mut members = Vec::new();
-    let contexts: Vec<Option<String>> = match (&args.member_context[..], &args.member_kubeconfig) {
-        ([], Some(_)) => vec![None],
-        (contexts, _) => contexts.iter().cloned().map(Some).collect(),
-    };
-    for context in contexts {
-        let member =
-            MemberArgs { member_kubeconfig: args.member_kubeconfig.clone(), member_context: context };
-        members.push(Connection::member(&member, &args.control).await?);
-    }
+    let members = Connection::members(&args.members, &args.control).await?;
     let status = status(&control, &members, args.cluster.as_deref()).await?;
     say.text(&match args.output {
         StatusOutput::Text => text::render(&status),
@@ -212,9 +201,7 @@ async fn read(control: &Connection, members: &[Connection]) -> Result<Facts, kub
 }
 
 async fn look_into(member: &Connection, facts: &mut Facts) -> Result<(), kube::Error> {
-    let maps = Api::<ConfigMap>::namespaced(member.client.clone(), NAMESPACE);
-    let name = absent_as_none(maps.get(SETTINGS).await)?.and_then(|map| map.data?.get(CLUSTER_KEY).cloned());
-    let Some(name) = name else {
+    let Some(name) = joined_as(&member.client).await? else {
         facts.missing.push(format!("the member cluster ({}, {}) is not joined", member.server, member.from));
         return Ok(());
     };

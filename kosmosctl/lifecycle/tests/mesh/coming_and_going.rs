@@ -37,8 +37,7 @@ fn outcomes(out: &str, word: &str) -> usize {
 fn a_mesh_comes_and_goes_without_a_trace() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let before = (dump(&control.client).await, dump(&member.client).await);
 
         let out = world::install(&control, &install_args()).await.unwrap();
@@ -72,8 +71,7 @@ fn a_mesh_comes_and_goes_without_a_trace() {
 fn the_control_cluster_may_be_a_member_and_leave_again() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, _) = world.connect().await;
-        world.clean().await;
+        let (control, _) = world.clean().await;
         let before = dump(&control.client).await;
         world::install(&control, &install_args()).await.unwrap();
         let installed = dump(&control.client).await;
@@ -95,8 +93,7 @@ fn the_control_cluster_may_be_a_member_and_leave_again() {
 fn a_join_that_is_interrupted_at_any_write_completes_when_it_is_run_again() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let before = dump(&member.client).await;
         world::install(&control, &install_args()).await.unwrap();
         world::join(&control, &member, &join_args("east")).await.unwrap();
@@ -135,8 +132,7 @@ fn a_join_that_is_interrupted_at_any_write_completes_when_it_is_run_again() {
 fn a_cluster_leaves_however_often_that_is_interrupted() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let before = dump(&member.client).await;
         world::install(&control, &install_args()).await.unwrap();
         let installed = dump(&control.client).await;
@@ -182,10 +178,7 @@ async fn names(at: &Connection) -> BTreeSet<String> {
 fn a_cluster_leaves_in_the_order_that_loses_nothing() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
-        world::join(&control, &member, &join_args("east")).await.unwrap();
+        let (control, member) = world.joined().await;
         let (above, below) = (control.client.clone(), member.client.clone());
         publish(&above, "east", "n1").await;
         config(&above, "east", "n1", false).await;
@@ -258,8 +251,7 @@ async fn clean_host(client: Client) {
 fn a_member_that_is_gone_is_removed_by_force_and_its_hosts_are_named() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let before = dump(&control.client).await;
         world::install(&control, &install_args()).await.unwrap();
         world::join(&control, &member, &join_args("east")).await.unwrap();
@@ -281,10 +273,7 @@ fn a_member_that_is_gone_is_removed_by_force_and_its_hosts_are_named() {
 fn the_member_gets_a_credential_that_is_its_own_and_no_more() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
-        world::join(&control, &member, &join_args("east")).await.unwrap();
+        let (control, member) = world.joined().await;
         let secrets: Api<Secret> = Api::namespaced(member.client.clone(), NAMESPACE);
         let secret = secrets.get("clusterlink-control").await.unwrap();
         let text = String::from_utf8(secret.data.unwrap()["kubeconfig"].0.clone()).unwrap();
@@ -305,7 +294,6 @@ fn the_member_gets_a_credential_that_is_its_own_and_no_more() {
         secrets.delete("clusterlink-control", &DeleteParams::default()).await.unwrap();
         let out = world::join(&control, &member, &join_args("east")).await.unwrap();
         assert!(out.contains("secret/clusterlink-control created"), "{out}");
-        world.clean().await;
     });
 }
 
@@ -320,9 +308,7 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, kube::Error>) -> u16 {
 fn options_are_set_and_what_a_person_has_set_stays() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
+        let (control, member) = world.installed().await;
         let mut args = join_args("east");
         args.options.network_type = Some(api::NetworkType::Gateway);
         args.components.image = Some("r.example/cl:7".to_owned());
@@ -346,7 +332,6 @@ fn options_are_set_and_what_a_person_has_set_stays() {
         let data = maps.get("clusterlink").await.unwrap().data.unwrap();
         assert_eq!((data["cluster"].as_str(), data["logLevel"].as_str()), ("east", "debug"));
         assert_eq!((data["apiServerHost"].as_str(), data["apiServerPort"].as_str()), ("10.0.0.1", "6443"));
-        world.clean().await;
     });
 }
 
@@ -355,8 +340,7 @@ fn a_dry_run_writes_nothing_on_either_side() {
     let Some(world) = World::take() else { return };
     wait(async {
         use lifecycle::write::DryRun;
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let before = (dump(&control.client).await, dump(&member.client).await);
         for dry_run in [DryRun::Client, DryRun::Server] {
             let mut args = install_args();
@@ -376,7 +360,6 @@ fn a_dry_run_writes_nothing_on_either_side() {
         }
         assert_eq!(difference(&before.0, &dump(&control.client).await), Vec::<String>::new());
         assert_eq!(difference(&before.1, &dump(&member.client).await), Vec::<String>::new());
-        world.clean().await;
     });
 }
 
@@ -384,9 +367,7 @@ fn a_dry_run_writes_nothing_on_either_side() {
 fn what_others_have_put_into_our_namespace_keeps_it() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, _) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
+        let (control, _) = world.installed().await;
         let maps: Api<ConfigMap> = Api::namespaced(control.client.clone(), NAMESPACE);
         let map = serde_json::from_value(json!({"metadata": {"name": "precious"}})).unwrap();
         maps.create(&PostParams::default(), &map).await.unwrap();
@@ -396,7 +377,6 @@ fn what_others_have_put_into_our_namespace_keeps_it() {
             "{out}"
         );
         maps.delete("precious", &DeleteParams::default()).await.unwrap();
-        world.clean().await;
     });
 }
 
@@ -404,10 +384,7 @@ fn what_others_have_put_into_our_namespace_keeps_it() {
 fn an_older_version_is_upgraded_and_a_newer_one_is_left_alone() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
-        world::join(&control, &member, &join_args("east")).await.unwrap();
+        let (control, member) = world.joined().await;
         for (client, name) in [
             (&control.client, "clusterlink-network-manager"),
             (&member.client, "clusterlink-controller-manager"),
@@ -446,7 +423,6 @@ fn an_older_version_is_upgraded_and_a_newer_one_is_left_alone() {
         let forced = lifecycle::install::InstallArgs { force: true, ..install_args() };
         world::install(&control, &forced).await.unwrap();
         assert_eq!(version_of(&control.client, "clusterlink-network-manager").await, VERSION);
-        world.clean().await;
     });
 }
 
@@ -465,8 +441,7 @@ async fn version_of(client: &Client, name: &str) -> String {
 fn status_get_and_gather_show_what_is_there_and_no_secret() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let status = status::status(&control, &[], None).await.unwrap();
         assert!(
             status.problems[0].contains("serves no Clusters: is it the control cluster?"),
@@ -516,7 +491,6 @@ fn status_get_and_gather_show_what_is_there_and_no_secret() {
         assert_eq!(error, "get clusters: clusters.kosmos.io \"west\" not found");
 
         bundle(&control, &member).await;
-        world.clean().await;
     });
 }
 
@@ -562,8 +536,7 @@ fn unpacked(file: &std::path::Path) -> Vec<(String, String)> {
 fn a_wait_that_is_in_vain_says_for_what() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, _) = world.connect().await;
-        world.clean().await;
+        let (control, _) = world.clean().await;
         let args = lifecycle::install::InstallArgs { wait: brief(), ..install_args() };
         let error = world::install(&control, &args).await.unwrap_err().to_string();
         assert!(
@@ -573,6 +546,5 @@ fn a_wait_that_is_in_vain_says_for_what() {
             "{error}"
         );
         assert!(error.contains("to go back instead: kosmosctl uninstall"), "{error}");
-        world.clean().await;
     });
 }

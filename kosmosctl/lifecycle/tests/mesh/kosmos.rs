@@ -135,8 +135,7 @@ async fn uproot(client: &Client) {
 fn kosmos_objects_outlive_its_programs_and_ours() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let client = control.client.clone();
         plant(&client).await;
 

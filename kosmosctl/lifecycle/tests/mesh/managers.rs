@@ -26,8 +26,7 @@ const FINALIZER: &str = "kosmos.io/clusterlink-agent";
 fn a_cluster_joins_is_well_and_leaves_by_the_work_of_the_real_managers() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
+        let (control, member) = world.clean().await;
         let before = (dump(&control.client).await, dump(&member.client).await);
         world::install(&control, &install_args()).await.unwrap();
         world::join(&control, &member, &join_args("east")).await.unwrap();

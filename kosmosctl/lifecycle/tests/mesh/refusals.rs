@@ -35,8 +35,7 @@ async fn refused(world: &World, control: &Connection, args: &JoinArgs) -> String
 fn a_control_cluster_without_clusterlink_is_named() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, _) = world.connect().await;
-        world.clean().await;
+        let (control, _) = world.clean().await;
         let said = refused(&world, &control, &join_args("east")).await;
         assert!(said.contains("FAILED  version: the control cluster (https://127.0.0.1:"), "{said}");
         assert!(said.contains("has no ClusterLink: put it there with kosmosctl install"), "{said}");
@@ -47,9 +46,7 @@ fn a_control_cluster_without_clusterlink_is_named() {
 fn a_loopback_address_of_the_control_cluster_is_named() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, _) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
+        let (control, _) = world.installed().await;
         let said =
             refused(&world, &control, &JoinArgs { preflight: Default::default(), ..join_args("east") }).await;
         assert!(
@@ -59,7 +56,6 @@ fn a_loopback_address_of_the_control_cluster_is_named() {
             "{said}"
         );
         assert!(said.contains("--control-server https://HOST:PORT"), "{said}");
-        world.clean().await;
     });
 }
 
@@ -67,10 +63,7 @@ fn a_loopback_address_of_the_control_cluster_is_named() {
 fn a_cluster_has_one_name_and_a_name_one_cluster() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
-        world::join(&control, &member, &join_args("east")).await.unwrap();
+        let (control, member) = world.joined().await;
         let said = refused(&world, &control, &join_args("west")).await;
         assert!(said.contains("is joined already, as cluster \"east\": one cluster has one name"), "{said}");
         let clusters: Api<Cluster> = Api::all(control.client.clone());
@@ -81,7 +74,6 @@ fn a_cluster_has_one_name_and_a_name_one_cluster() {
         let error =
             world::unjoin(&control, Some(&member), &unjoin_args("east")).await.unwrap_err().to_string();
         assert!(error.contains("is not cluster \"east\": its kube-system namespace has uid"), "{error}");
-        world.clean().await;
     });
 }
 
@@ -113,9 +105,7 @@ fn rights_that_are_missing_are_listed() {
 fn cidrs_that_overlap_a_joined_cluster_are_refused_in_the_plans_words() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
+        let (control, member) = world.installed().await;
         let clusters: Api<Cluster> = Api::all(control.client.clone());
         let west = serde_json::from_value(json!({"apiVersion": "kosmos.io/v1alpha1", "kind": "Cluster",
             "metadata": {"name": "west"}, "spec": {"clusterLinkOptions": {}}}))
@@ -131,7 +121,6 @@ fn cidrs_that_overlap_a_joined_cluster_are_refused_in_the_plans_words() {
         let mut args = join_args("east");
         args.preflight.ignore_preflight.push(lifecycle::preflight::Check::Addresses);
         world::join(&control, &member, &args).await.unwrap();
-        world.clean().await;
     });
 }
 
@@ -139,9 +128,7 @@ fn cidrs_that_overlap_a_joined_cluster_are_refused_in_the_plans_words() {
 fn a_host_port_that_is_taken_is_refused() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
+        let (control, member) = world.installed().await;
         let pods: Api<Pod> = Api::namespaced(member.client.clone(), "default");
         let pod = serde_json::from_value(json!({"metadata": {"name": "radio"}, "spec": {"containers": [
             {"name": "c", "image": "x", "ports": [{"containerPort": 1, "hostPort": 4876, "protocol": "UDP"}]}]}})).unwrap();
@@ -152,7 +139,6 @@ fn a_host_port_that_is_taken_is_refused() {
         args.options.port = vec![(api::Vtep::Bridge, 5000)];
         world::join(&control, &member, &args).await.unwrap();
         pods.delete("radio", &DeleteParams::default().grace_period(0)).await.unwrap();
-        world.clean().await;
     });
 }
 
@@ -160,16 +146,12 @@ fn a_host_port_that_is_taken_is_refused() {
 fn a_cluster_that_has_settings_of_another_is_not_unjoined() {
     let Some(world) = World::take() else { return };
     wait(async {
-        let (control, member) = world.connect().await;
-        world.clean().await;
-        world::install(&control, &install_args()).await.unwrap();
-        world::join(&control, &member, &join_args("east")).await.unwrap();
+        let (control, member) = world.joined().await;
         let maps: Api<ConfigMap> = Api::namespaced(member.client.clone(), NAMESPACE);
         assert_eq!(maps.get("clusterlink").await.unwrap().data.unwrap()["cluster"], "east");
         let error =
             world::unjoin(&control, Some(&member), &unjoin_args("west")).await.unwrap_err().to_string();
         assert!(error.contains("is joined as \"east\", not as \"west\""), "{error}");
-        world.clean().await;
     });
 }
 

@@ -114,8 +114,22 @@ impl World {
         (control, member)
     }
 
-    /// Everything of ours goes, however a test before has ended.
-    pub(crate) async fn clean(&self) {
+    /// Both, with ClusterLink in the control cluster and the member joined as `east`.
+    pub(crate) async fn joined(&self) -> (Connection, Connection) {
+        let (control, member) = self.installed().await;
+        join(&control, &member, &join_args("east")).await.unwrap();
+        (control, member)
+    }
+
+    /// Both, with ClusterLink in the control cluster.
+    pub(crate) async fn installed(&self) -> (Connection, Connection) {
+        let (control, member) = self.clean().await;
+        install(&control, &install_args()).await.unwrap();
+        (control, member)
+    }
+
+    /// Both, with nothing of ours, however a test before has ended.
+    pub(crate) async fn clean(&self) -> (Connection, Connection) {
         let (control, member) = self.connect().await;
         for at in [&control, &member] {
             let configs = Api::<api::NodeConfig>::all(at.client.clone());
@@ -146,6 +160,7 @@ impl World {
         )
         .await
         .unwrap();
+        (control, member)
     }
 }
 
