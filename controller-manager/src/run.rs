@@ -147,7 +147,6 @@ struct Shell {
 impl Shell {
     fn start(config: Config, around: Surroundings, same_server: bool) -> Self {
         let term = around.leadership.term();
-        around.metrics.leads(term.is_some());
         let index = Index::new(&config.cluster, same_server);
         let (sender, reports) = mpsc::channel(REPORTS);
         let mut shell = Shell {
