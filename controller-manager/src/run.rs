@@ -176,8 +176,7 @@ impl Shell {
     }
 
     fn watch(&mut self, source: Source) {
-        let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
-        let (client, reports) = (self.client(side), self.sender.clone());
+        let (client, reports) = (self.client(source.side()), self.sender.clone());
         if let Some(watch) = Watch::of(source, client, &self.config.cluster, reports) {
             self.watches.insert(source, self.tasks.spawn(watch.run()));
         }
@@ -187,8 +186,7 @@ impl Shell {
         if let News::Listed(_) = news {
             self.awaited.remove(&source);
             if !self.listed.insert(source) {
-                let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
-                self.around.metrics.listed_again(side);
+                self.around.metrics.listed_again(source.side());
             }
         }
         self.index.take(source, news);
