@@ -48,6 +48,16 @@ pub enum Source {
     Refusals,
 }
 
+impl Source {
+    /// In which API.
+    pub fn side(self) -> Side {
+        match self {
+            Source::Resource(side, _) => side,
+            Source::Objects(_) | Source::Refusals => Side::Member,
+        }
+    }
+}
+
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

@@ -44,6 +44,7 @@ async fn main() -> anyhow::Result<()> {
     let member = connect(arguments.kubeconfig.as_deref()).await?;
     let (candidate, leadership) = arguments.election.stand(&member, FIELD_MANAGER)?;
     let mut registry = Registry::with_prefix("clusterlink_controller_manager");
+    registry.register_collector(Box::new(leadership.clone()));
     let metrics = Metrics::register(&mut registry);
     if arguments.control_kubeconfig.is_some() {
         metrics.register_uplink(&mut registry);

@@ -22,7 +22,6 @@ pub struct Metrics {
     writes: Family<Three, Counter>,
     rejected: Family<Two, Gauge>,
     watch_restarts: Family<One, Counter>,
-    leader: Gauge,
     uplink_connected: Gauge,
     token_expiry: Gauge,
     renewals: Family<One, Counter>,
@@ -37,7 +36,6 @@ impl Metrics {
             writes: Family::default(),
             rejected: Family::default(),
             watch_restarts: Family::default(),
-            leader: Gauge::default(),
             uplink_connected: Gauge::default(),
             token_expiry: Gauge::default(),
             renewals: Family::default(),
@@ -55,7 +53,6 @@ impl Metrics {
         registry.register("rejected_objects", rejected, metrics.rejected.clone());
         let restarts = "Watches that had to list everything anew";
         registry.register("watch_restarts", restarts, metrics.watch_restarts.clone());
-        registry.register("leader", "1 where this replica leads, and writes", metrics.leader.clone());
         metrics
     }
 
@@ -95,10 +92,6 @@ impl Metrics {
 
     pub(crate) fn listed_again(&self, side: Side) {
         self.watch_restarts.get_or_create(&[of_side(side)]).inc();
-    }
-
-    pub(crate) fn leads(&self, leads: bool) {
-        self.leader.set(leads.into());
     }
 
     pub(crate) fn uplink(&self, connected: bool, expires: Option<Timestamp>) {

@@ -30,17 +30,17 @@ use crate::{
 };
 
 mod identity;
+mod said;
 mod term;
 
 use identity::is_same_server;
+use said::{SAY_AGAIN, Said};
 
 /// Reports that come together are answered together.
 const COALESCE: Duration = Duration::from_millis(20);
 const REPORTS: usize = 1024;
 /// Writes under way at once.
 const WRITES: usize = 32;
-/// How often is said what is still waited for.
-const SAY_AGAIN: Duration = Duration::from_secs(30);
 
 /// The loop comes round at least each `SAY_AGAIN`, and nothing in it takes anywhere near as long.
 pub const TURNS_WITHIN: Duration = Duration::from_secs(120);
@@ -139,7 +139,7 @@ struct Shell {
     pace: Pace,
     wake: Option<Instant>,
     probing: bool,
-    said: Option<(String, Instant)>,
+    said: Said,
     /// The gateways as they were chosen last, for the log alone.
     gateways: BTreeSet<String>,
 }
@@ -147,7 +147,6 @@ struct Shell {
 impl Shell {
     fn start(config: Config, around: Surroundings, same_server: bool) -> Self {
         let term = around.leadership.term();
-        around.metrics.leads(term.is_some());
         let index = Index::new(&config.cluster, same_server);
         let (sender, reports) = mpsc::channel(REPORTS);
         let mut shell = Shell {
@@ -169,7 +168,7 @@ impl Shell {
             pace: Pace::default(),
             wake: None,
             probing: false,
-            said: None,
+            said: Said::default(),
             gateways: BTreeSet::new(),
         };
         shell.index.sources().into_iter().for_each(|source| shell.watch(source));
@@ -177,8 +176,7 @@ impl Shell {
     }
 
     fn watch(&mut self, source: Source) {
-        let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
-        let (client, reports) = (self.client(side), self.sender.clone());
+        let (client, reports) = (self.client(source.side()), self.sender.clone());
         if let Some(watch) = Watch::of(source, client, &self.config.cluster, reports) {
             self.watches.insert(source, self.tasks.spawn(watch.run()));
         }
@@ -188,8 +186,7 @@ impl Shell {
         if let News::Listed(_) = news {
             self.awaited.remove(&source);
             if !self.listed.insert(source) {
-                let side = if let Source::Resource(side, _) = source { side } else { Side::Member };
-                self.around.metrics.listed_again(side);
+                self.around.metrics.listed_again(source.side());
             }
         }
         self.index.take(source, news);
@@ -320,20 +317,23 @@ impl Shell {
             self.tasks.spawn(probe::run(self.client(Side::Member), self.sender.clone()));
         }
         if let Some(waits) = waits {
-            return self.say(waits);
+            self.wake = self.said.awaits(waits, Instant::now());
+            return;
         }
+        self.said.awaits_nothing();
         if self.term.is_none() {
             return;
         }
         if self.index.own().is_none() {
             let name = &self.config.cluster;
             let unreadable = self.index.control.unreadable.get(&(Kind::Cluster, name.clone()));
-            self.say(match unreadable {
+            let problem = match unreadable {
                 Some(error) => format!("Cluster {name} does not fit our types, and is left alone: {error}"),
                 None => format!(
                     "Cluster {name} does not exist in the control cluster: create it (kosmosctl join) to publish this member"
                 ),
-            });
+            };
+            self.said.warn(problem, Instant::now());
         }
         self.reconcile();
     }
@@ -380,14 +380,5 @@ impl Shell {
             let result = write_within(leads, client, cluster, &change).await;
             (change, result)
         });
-    }
-
-    /// Says the same thing only now and then.
-    fn say(&mut self, text: String) {
-        let said = self.said.as_ref().is_some_and(|(last, at)| *last == text && at.elapsed() < SAY_AGAIN);
-        if !said {
-            tracing::warn!("{text}");
-            self.said = Some((text, Instant::now()));
-        }
     }
 }

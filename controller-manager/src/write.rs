@@ -134,3 +134,37 @@ fn failure(error: kube::Error) -> Failure {
         error => Failure::Passing(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use component::election::Candidate;
+    use kube::client::Body;
+
+    use super::*;
+    use crate::index::{Kind, Side, Target};
+
+    #[tokio::test]
+    async fn what_belongs_to_a_term_that_is_over_is_not_sent() {
+        let service =
+            tower::service_fn(async |request: http::Request<Body>| -> Result<http::Response<Body>, _> {
+                Err(std::io::Error::other(format!("{} was sent", request.uri())))
+            });
+        let client = Client::new(service, "default");
+        let name = "east-n1".to_owned();
+        let change = Change {
+            target: Target { side: Side::Control, kind: Kind::ClusterNode, name, status: false },
+            action: Action::Apply(json!({"spec": {}})),
+            live: None,
+            notices: Vec::new(),
+        };
+        let write = async |leadership| {
+            let term = Leadership::unrivalled().term().unwrap();
+            write_within((leadership, term), client.clone(), "east".to_owned(), &change).await
+        };
+        let (_candidate, never_led) = Candidate::new(client.clone(), "default", "lease", "a");
+        let written = write(never_led).await;
+        assert!(matches!(written, Err(Failure::NotLeading)), "{written:?}");
+        let written = write(Leadership::unrivalled()).await;
+        assert!(matches!(written, Err(Failure::Passing(_))), "{written:?}");
+    }
+}

@@ -31,6 +31,7 @@ async fn main() -> anyhow::Result<()> {
     let client = connect(arguments.kubeconfig.as_deref()).await?;
     let (candidate, leadership) = arguments.election.stand(&client, FIELD_MANAGER)?;
     let mut registry = Registry::with_prefix("clusterlink_network_manager");
+    registry.register_collector(Box::new(leadership.clone()));
     let metrics = Metrics::register(&mut registry);
     let (liveness, readiness) = (Liveness::within(TURNS_WITHIN), Readiness::waiting_for("its first turn"));
     let config =

@@ -22,7 +22,6 @@ pub struct Metrics {
     writes: Family<Two, Counter>,
     rejected: Family<One, Gauge>,
     watch_restarts: Family<One, Counter>,
-    leader: Gauge,
 }
 
 impl Metrics {
@@ -34,7 +33,6 @@ impl Metrics {
             writes: Family::default(),
             rejected: Family::default(),
             watch_restarts: Family::default(),
-            leader: Gauge::default(),
         };
         registry.register("plans", "Plans of the whole mesh that were computed", metrics.plans.clone());
         let seconds = "How long it took to compute a plan and to compare it with what is there";
@@ -45,7 +43,6 @@ impl Metrics {
         registry.register("rejected_objects", rejected, metrics.rejected.clone());
         let restarts = "Watches that had to begin anew";
         registry.register("watch_restarts", restarts, metrics.watch_restarts.clone());
-        registry.register("leader", "1 where this replica leads, and writes", metrics.leader.clone());
         metrics
     }
 
@@ -64,10 +61,6 @@ impl Metrics {
 
     pub(crate) fn watch_restarted(&self, resource: Resource) {
         self.watch_restarts.get_or_create(&[("resource", resource.as_str())]).inc();
-    }
-
-    pub(crate) fn leads(&self, leads: bool) {
-        self.leader.set(leads.into());
     }
 }
 

@@ -111,7 +111,6 @@ impl Shell {
     fn start(config: Config) -> Self {
         let (sender, reports) = mpsc::channel(NEWS);
         let term = config.leadership.term();
-        config.metrics.leads(term.is_some());
         let mut shell = Shell {
             config,
             index: Index::default(),
@@ -152,7 +151,6 @@ impl Shell {
     /// the one before may have given out addresses that our watch has not told of yet. The rest is computed.
     fn turn(&mut self) {
         self.term = self.config.leadership.term();
-        self.config.metrics.leads(self.term.is_some());
         self.writes = JoinSet::new();
         self.in_flight.clear();
         self.queue.clear();

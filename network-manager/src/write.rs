@@ -117,3 +117,29 @@ fn refusal(error: kube::Error) -> WriteError {
         error => WriteError::Transport(error),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use component::election::Candidate;
+    use kube::client::Body;
+
+    use super::*;
+    use crate::index::Resource;
+
+    #[tokio::test]
+    async fn what_belongs_to_a_term_that_is_over_is_not_sent() {
+        let service =
+            tower::service_fn(async |request: http::Request<Body>| -> Result<http::Response<Body>, _> {
+                Err(std::io::Error::other(format!("{} was sent", request.uri())))
+            });
+        let client = Client::new(service, "default");
+        let target = Target { resource: Resource::NodeConfig, name: "a-n1".to_owned() };
+        let write = Write { target, action: Action::Apply(json!({"spec": {}})), notices: Vec::new() };
+        let term = Leadership::unrivalled().term().unwrap();
+        let (_candidate, never_led) = Candidate::new(client.clone(), "default", "lease", "a");
+        let written = write_within((never_led, term), client.clone(), &write).await;
+        assert!(matches!(written, Err(WriteError::NotLeading)), "{written:?}");
+        let written = write_within((Leadership::unrivalled(), term), client, &write).await;
+        assert!(matches!(written, Err(WriteError::Transport(_))), "{written:?}");
+    }
+}

@@ -16,8 +16,8 @@ use std::{
     time::Duration,
 };
 
-use api::ClusterNode;
-use component::election::Candidate;
+use api::{ClusterNode, NodeConfig};
+use component::{Readiness, election::Candidate};
 use embedded_api::{Config, Token, User};
 use http::{Method, Request};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Namespace};
@@ -192,10 +192,16 @@ impl Electorate {
     fn start(&mut self, name: &'static str) {
         let hangs = Arc::new(AtomicBool::new(false));
         let client = client(&self.control, name, &hangs, &self.journal);
+        self.start_with(name, client, hangs);
+    }
+
+    fn start_with(&mut self, name: &'static str, client: Client, hangs: Arc<AtomicBool>) -> Readiness {
         let (mut candidate, leadership) = Candidate::new(client.clone(), NAMESPACE, LEASE, name);
         let stands = tokio::spawn(async move { match candidate.stand().await {} });
         let config = network_manager::Config { leadership, ..network_manager::Config::alone(client) };
+        let readiness = config.readiness.clone();
         self.running.insert(name, (self.control.manage_as(config), stands, hangs));
+        readiness
     }
 
     fn hang(&self, name: &str, hangs: bool) {
@@ -232,4 +238,46 @@ async fn a_leader_whose_api_server_hangs_writes_nothing_once_another_does() {
     let journal = electorate.journal.lock().unwrap().clone();
     let taken_over = journal.iter().position(|who| *who == "two").unwrap();
     assert!(taken_over > 0 && journal[taken_over..].iter().all(|who| *who == "two"), "{journal:?}");
+}
+
+/// A client whose watches of ClusterNodes never tell of anything. Lists are answered.
+fn deaf(control: &Control) -> Client {
+    let server = control.server.service_as(User::in_process());
+    let service = tower::service_fn(move |request: Request<Body>| {
+        let mut server = server.clone();
+        async move {
+            let watches = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+            if watches && request.uri().path().ends_with("/clusternodes") {
+                std::future::pending::<()>().await;
+            }
+            server.call(request).await
+        }
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_leader_looks_at_what_its_watch_has_not_told_of_before_it_writes() {
+    let control = Control::new().await;
+    with_namespace(&control).await;
+    control.two_clusters().await;
+    let mut electorate = Electorate { control, journal: Journal::default(), running: BTreeMap::new() };
+    electorate.start("one");
+    is_planned(&electorate.control, "b-n1").await;
+    let readiness = electorate.start_with("two", deaf(&electorate.control), Arc::default());
+    until("two has listed", async || readiness.not_ready().is_none().then_some(())).await;
+    electorate.control.node("b", "n2", "192.168.2.2", "10.2.2.0/24").await;
+    is_planned(&electorate.control, "b-n2").await;
+    until("its plan", async || electorate.control.get::<NodeConfig>("b-n2").await).await;
+    let before = electorate.control.get::<NodeConfig>("b-n2").await.unwrap().metadata.uid;
+
+    let (running, stands, _) = electorate.running.remove("one").unwrap();
+    stands.abort();
+    running.kill().await;
+    until("two leads", async || holder(&electorate.control).await.filter(|holder| holder == "two")).await;
+    // It has written: what it did not know of would be gone by now.
+    electorate.control.delete::<NodeConfig>("a-n1").await;
+    electorate.control.routed("a-n1", &["10.2.1.0/24", "10.2.2.0/24", "10.92.0.0/16"]).await;
+    let after = electorate.control.get::<NodeConfig>("b-n2").await.and_then(|config| config.metadata.uid);
+    assert_eq!(after, before);
 }

@@ -2,8 +2,8 @@
 //!
 //! The rules are those of client-go's leaderelection. Times in a Lease are for people: whether somebody else's lease has
 //! run out is judged by how long it has not changed under our own monotonic clock, and our own ends counted from the
-//! moment at which its last renewal was *sent*. The leader therefore stops ([`Timings::renew_deadline`]) before anybody
-//! may begin ([`Timings::lease_duration`]), however slow the API server is and whatever the clocks say.
+//! moment at which its last renewal was *sent*. The leader therefore stops ([`RENEW_DEADLINE`]) before anybody
+//! may begin ([`LEASE_DURATION`]), however slow the API server is and whatever the clocks say.
 
 use std::time::Duration;
 
@@ -15,22 +15,12 @@ use k8s_openapi::{
 use kube::api::ObjectMeta;
 use tokio::time::Instant;
 
-/// How long everything takes; as everywhere in Kubernetes.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timings {
-    /// For how long a lease that does not change is another's.
-    pub(crate) lease_duration: Duration,
-    /// For how long a leader leads without a renewal.
-    pub(crate) renew_deadline: Duration,
-    /// Between two attempts.
-    pub(crate) retry_period: Duration,
-}
-
-pub(crate) const TIMINGS: Timings = Timings {
-    lease_duration: Duration::from_secs(15),
-    renew_deadline: Duration::from_secs(10),
-    retry_period: Duration::from_secs(2),
-};
+/// For how long a lease that does not change is another's; this and what follows as everywhere in Kubernetes.
+pub(crate) const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// For how long a leader leads without a renewal.
+pub(crate) const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+/// Between two attempts.
+pub(crate) const RETRY_PERIOD: Duration = Duration::from_secs(2);
 
 /// What to ask the API server.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +35,6 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Elector {
     identity: String,
-    timings: Timings,
     /// The lease as it was seen last, and when it was first seen like that.
     seen: Option<(LeaseSpec, Instant)>,
     /// The lease as we wrote it last, while nothing speaks against its being so still.
@@ -54,8 +43,8 @@ pub(crate) struct Elector {
 }
 
 impl Elector {
-    pub(crate) fn new(identity: String, timings: Timings) -> Self {
-        Elector { identity, timings, seen: None, ours: None, leads_until: None }
+    pub(crate) fn new(identity: String) -> Self {
+        Elector { identity, seen: None, ours: None, leads_until: None }
     }
 
     /// Until when this candidate leads, unless it renews.
@@ -91,7 +80,7 @@ impl Elector {
             // Whoever wrote it has forgotten ours.
             self.leads_until = None;
         }
-        if is_anothers && now < since + self.lasts(&spec) {
+        if is_anothers && now < since + lasts(&spec) {
             return None;
         }
         Some(Request::Replace(self.held(live, wall)))
@@ -101,7 +90,7 @@ impl Elector {
     fn absent(&mut self, now: Instant, wall: Timestamp) -> Option<Request> {
         let is_anothers = |spec: &LeaseSpec| holder(spec).is_some_and(|holder| holder != self.identity);
         let still_held =
-            |(spec, since): &(LeaseSpec, Instant)| is_anothers(spec) && now < *since + self.lasts(spec);
+            |(spec, since): &(LeaseSpec, Instant)| is_anothers(spec) && now < *since + lasts(spec);
         if self.seen.as_ref().is_some_and(still_held) {
             return None;
         }
@@ -112,7 +101,7 @@ impl Elector {
     /// A lease of ours was written, with a request that was sent at `sent`.
     pub(crate) fn wrote(&mut self, lease: Lease, sent: Instant) {
         self.seen = lease.spec.clone().map(|spec| (spec, sent));
-        self.leads_until = Some(sent + self.timings.renew_deadline);
+        self.leads_until = Some(sent + RENEW_DEADLINE);
         self.ours = Some(lease);
     }
 
@@ -132,11 +121,6 @@ impl Elector {
         Some(Request::Replace(lease))
     }
 
-    fn lasts(&self, spec: &LeaseSpec) -> Duration {
-        let said = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        said.map_or(self.timings.lease_duration, Duration::from_secs)
-    }
-
     /// The lease in our hands.
     fn held(&self, mut lease: Lease, wall: Timestamp) -> Lease {
         let spec = lease.spec.get_or_insert_default();
@@ -145,13 +129,18 @@ impl Elector {
             spec.lease_transitions = Some(spec.lease_transitions.map_or(0, |count| count.saturating_add(1)));
             spec.holder_identity = Some(self.identity.clone());
         }
-        let seconds = self.timings.lease_duration.as_secs();
+        let seconds = LEASE_DURATION.as_secs();
         spec.lease_duration_seconds = Some(i32::try_from(seconds).unwrap_or(i32::MAX));
         spec.renew_time = Some(MicroTime(wall));
         // Who wrote what is nobody's business on the way back, and a burden.
         lease.metadata = ObjectMeta { managed_fields: None, ..lease.metadata };
         lease
     }
+}
+
+fn lasts(spec: &LeaseSpec) -> Duration {
+    let said = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    said.map_or(LEASE_DURATION, Duration::from_secs)
 }
 
 fn holder(spec: &LeaseSpec) -> Option<&str> {

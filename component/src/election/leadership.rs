@@ -1,5 +1,10 @@
 //! What the rest of a program knows of an election: whether it leads, and until when.
 
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::gauge::ConstGauge,
+};
 use tokio::{
     sync::watch,
     time::{Instant, sleep_until},
@@ -86,9 +91,20 @@ impl Leadership {
     }
 }
 
+/// The metric `leader`, as it stands when somebody asks.
+impl Collector for Leadership {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let leader = ConstGauge::new(i64::from(self.term().is_some()));
+        let help = "1 where this replica leads, and writes.";
+        leader.encode(encoder.encode_descriptor("leader", help, None, leader.metric_type())?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use prometheus_client::{encoding::text::encode, registry::Registry};
 
     use super::*;
 
@@ -106,6 +122,21 @@ mod tests {
         assert_eq!(term, Some(Term(1)));
         leadership.turns(term).await;
         assert_eq!((leadership.term(), start.elapsed()), (None, Duration::from_secs(10)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_metric_knows_when_the_term_is_over() {
+        let (_sender, leadership) = election(Duration::from_secs(10));
+        let mut registry = Registry::with_prefix("clusterlink_test");
+        registry.register_collector(Box::new(leadership));
+        let says = |line: &str| {
+            let mut text = String::new();
+            encode(&mut text, &registry).unwrap();
+            assert!(text.lines().any(|said| said == line), "{text}");
+        };
+        says("clusterlink_test_leader 1");
+        tokio::time::advance(Duration::from_secs(10)).await;
+        says("clusterlink_test_leader 0");
     }
 
     #[tokio::test(start_paused = true)]

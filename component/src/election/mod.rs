@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-use elector::{Elector, Request, TIMINGS, Timings};
+use elector::{Elector, RETRY_PERIOD, Request};
 use leadership::Standing;
 pub use leadership::{Leadership, Term};
 pub use options::{ElectionError, ElectionOptions};
@@ -34,7 +34,6 @@ pub struct Candidate {
     leases: Api<Lease>,
     name: String,
     elector: Elector,
-    timings: Timings,
     standing: watch::Sender<Standing>,
     /// Spreads the attempts of candidates that wait for the same lease.
     jitter: Duration,
@@ -64,8 +63,7 @@ impl Candidate {
         let candidate = Candidate {
             leases: Api::namespaced(client, namespace),
             name: name.to_owned(),
-            elector: Elector::new(identity.to_owned(), TIMINGS),
-            timings: TIMINGS,
+            elector: Elector::new(identity.to_owned()),
             standing,
             jitter: Duration::from_millis(hasher.finish() % 500),
         };
@@ -85,9 +83,9 @@ impl Candidate {
             }
             let wait = match (self.term(), failed) {
                 // There is little time, and nobody else who could be in the way.
-                (Some(_), true) => self.timings.retry_period / 4,
-                (Some(_), false) => self.timings.retry_period,
-                (None, _) => self.timings.retry_period + self.jitter,
+                (Some(_), true) => RETRY_PERIOD / 4,
+                (Some(_), false) => RETRY_PERIOD,
+                (None, _) => RETRY_PERIOD + self.jitter,
             };
             tokio::time::sleep(wait).await;
         }

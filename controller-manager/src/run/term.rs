@@ -19,7 +19,6 @@ impl Shell {
     /// our watch has not told of yet. The rest is computed.
     pub(super) fn turn(&mut self) {
         self.term = self.around.leadership.term();
-        self.around.metrics.leads(self.term.is_some());
         self.writes = JoinSet::new();
         self.in_flight.clear();
         self.queue.clear();

@@ -183,4 +183,14 @@ mod tests {
         switch.unusable("the file is empty");
         assert!(switch.is_usable() && switch.line() == Line::Connected, "what was good stays in use");
     }
+
+    #[tokio::test]
+    async fn an_answer_to_the_credential_of_before_says_nothing_of_this_one() {
+        let switch = Switch::default();
+        switch.turn_to(answering(401));
+        let asked_before = switch.state().turn;
+        switch.turn_to(answering(200));
+        switch.answered(asked_before, Line::Rejected);
+        assert_eq!(switch.line(), Line::Untried);
+    }
 }

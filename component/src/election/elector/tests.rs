@@ -18,7 +18,7 @@ fn lease_of(holder: &str, renewals: i64, seconds: i32) -> Lease {
 }
 
 fn elector(name: &str) -> Elector {
-    Elector::new(name.to_owned(), TIMINGS)
+    Elector::new(name.to_owned())
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn what_is_taken_counts_a_transition_and_what_is_renewed_does_not() {
     let Some(Request::Create(lease)) = elector.read(None, start, wall) else { panic!("nobody holds it") };
     assert_eq!(lease.spec.as_ref().unwrap().lease_transitions, Some(0));
     elector.wrote(lease, start);
-    assert_eq!(elector.leads_until(), Some(start + TIMINGS.renew_deadline));
+    assert_eq!(elector.leads_until(), Some(start + RENEW_DEADLINE));
     let Request::Replace(renewed) = elector.begin(start + TICK, wall) else { panic!("a leader renews") };
     assert_eq!(renewed.spec.as_ref().unwrap().lease_transitions, Some(0));
     let mut freed = lease_of("", 1, 1);
@@ -227,7 +227,7 @@ impl World {
             None => replica.elector.failed(),
         }
         replica.waits = None;
-        replica.next = now + TIMINGS.retry_period;
+        replica.next = now + RETRY_PERIOD;
     }
 
     fn mischief(&mut self) {
