@@ -256,7 +256,8 @@ async fn create(client: &Client, mut value: Value) -> Result<(), kube::Error> {
     Ok(())
 }
 
-fn api_of(client: &Client, object: &DynamicObject) -> Api<DynamicObject> {
+/// Where an object of any kind is written.
+pub(crate) fn api_of(client: &Client, object: &DynamicObject) -> Api<DynamicObject> {
     let types = object.types.clone().unwrap_or_default();
     let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));

@@ -2,25 +2,22 @@
 //! when it ends. How it ended is kept with the last lines of its log.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::ExitStatusExt;
+use std::fs::OpenOptions;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use ::kubernetes::{exit_text, last_lines};
 use netlink::Namespace;
 
 use crate::state::ProcessStatus;
 
 /// How long a process that ended stays down.
 const BACKOFF: Duration = Duration::from_secs(1);
-/// How much of a log is worth repeating.
-const LAST_LINES: usize = 10;
-const LAST_BYTES: u64 = 4096;
 
 /// A program and where it runs.
 #[derive(Clone, Debug)]
@@ -193,30 +190,6 @@ impl Keeper {
     }
 }
 
-fn exit_text(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "ended".to_owned(),
-    }
-}
-
-/// The last lines of a log that were written since it had that length, each on a line of its own.
-fn last_lines(log: &Path, since: u64) -> String {
-    let read = || {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(since.max(length.saturating_sub(LAST_BYTES))))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok::<_, io::Error>(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let from = lines.len().saturating_sub(LAST_LINES);
-    lines[from..].iter().map(|line| format!("\n  {line}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -263,17 +236,5 @@ mod tests {
         let namespace = Namespace::current().unwrap();
         let error = processes.start(spec, &namespace, &directory.path().join("p.log")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/agent"), "{error}");
-    }
-
-    #[test]
-    fn only_the_end_of_a_long_log_is_repeated() {
-        let directory = tempfile::tempdir().unwrap();
-        let log = directory.path().join("p.log");
-        let text: String = (0..1000).map(|line| format!("line {line}\n")).collect();
-        std::fs::write(&log, &text).unwrap();
-        let last = last_lines(&log, 0);
-        assert_eq!(last.lines().filter(|line| !line.is_empty()).count(), LAST_LINES);
-        assert!(last.ends_with("line 999"));
-        assert_eq!(last_lines(&log, text.len() as u64), "");
     }
 }

@@ -1,4 +1,5 @@
-//! Where the programs of Kubernetes are: `$KUBEBUILDER_ASSETS`, else the cache that `build/kubernetes` fills.
+//! Where the programs of Kubernetes are: `$KUBEBUILDER_ASSETS`, else the cache that `build/kubernetes` fills. flannel's are
+//! in that cache in any case.
 
 use std::env;
 use std::ffi::OsString;
@@ -7,13 +8,17 @@ use std::path::{Path, PathBuf};
 /// The Kubernetes version that `tests/kubernetes/go.mod` names; it is part of the cache directory's name.
 pub const VERSION: &str = "v1.36.3";
 
+/// The flannel version that `tests/flannel/go.mod` names; it is part of its cache directory's name.
+const FLANNEL: &str = "v0.28.10";
+
 /// What a control plane cannot do without.
 const REQUIRED: [&str; 4] = ["etcd", "kube-apiserver", "kube-controller-manager", "kubectl"];
 
-/// A directory that holds the programs of a control plane.
+/// A directory that holds the programs of a control plane, and where flannel is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Binaries {
     directory: PathBuf,
+    flannel: PathBuf,
 }
 
 /// A program that is not there.
@@ -29,14 +34,26 @@ pub struct MissingBinaries {
 impl Binaries {
     /// The programs in `$KUBEBUILDER_ASSETS` if that is set, else those in the cache.
     pub fn find() -> Result<Self, MissingBinaries> {
-        Self::in_directory(directory(&|name| env::var_os(name).filter(|value| !value.is_empty())))
+        Self::places(&|name| env::var_os(name).filter(|value| !value.is_empty())).complete()
     }
 
-    /// The programs in this directory.
-    pub fn in_directory(directory: PathBuf) -> Result<Self, MissingBinaries> {
-        match REQUIRED.iter().find(|program| !directory.join(program).is_file()) {
-            Some(program) => Err(MissingBinaries { program: (*program).to_owned(), directory }),
-            None => Ok(Self { directory }),
+    /// The same rule as in `build/kubernetes`.
+    fn places(variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let cache = variable("CLUSTERLINK_CACHE").map(PathBuf::from).unwrap_or_else(|| {
+            let home = || PathBuf::from(variable("HOME").unwrap_or_else(|| "/".into())).join(".cache");
+            variable("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("clusterlink")
+        });
+        let built = || cache.join(format!("kubernetes-{VERSION}"));
+        Self {
+            directory: variable("KUBEBUILDER_ASSETS").map_or_else(built, PathBuf::from),
+            flannel: cache.join(format!("flannel-{FLANNEL}")),
+        }
+    }
+
+    fn complete(self) -> Result<Self, MissingBinaries> {
+        match REQUIRED.into_iter().find(|program| !self.path(program).is_file()) {
+            Some(program) => Err(MissingBinaries { program: program.to_owned(), directory: self.directory }),
+            None => Ok(self),
         }
     }
 
@@ -57,69 +74,87 @@ impl Binaries {
         }
     }
 
-    /// The directory that they are in.
-    pub fn directory(&self) -> &Path {
-        &self.directory
-    }
-
     /// The file of `etcd`, `kube-apiserver`, `kube-controller-manager` or `kubectl`, which are there; others need
     /// [`Binaries::optional`].
     pub fn path(&self, program: &str) -> PathBuf {
         self.directory.join(program)
     }
 
-    /// The file of a program that not every directory holds: `kube-proxy`, `flanneld`.
+    /// The file of a program that not every directory holds: `kube-proxy`, `kube-scheduler`.
     pub fn optional(&self, program: &str) -> Result<PathBuf, MissingBinaries> {
-        let path = self.path(program);
-        if path.is_file() {
-            return Ok(path);
-        }
-        Err(MissingBinaries { program: program.to_owned(), directory: self.directory.clone() })
+        in_directory(&self.directory, program)
+    }
+
+    /// flannel's daemon: beside the others, or where `build/kubernetes` puts it.
+    pub fn flanneld(&self) -> Result<PathBuf, MissingBinaries> {
+        self.optional("flanneld").or_else(|_| in_directory(&self.flannel, "flanneld"))
     }
 }
 
-/// The same rule as in `build/kubernetes`.
-fn directory(variable: &dyn Fn(&str) -> Option<OsString>) -> PathBuf {
-    if let Some(assets) = variable("KUBEBUILDER_ASSETS") {
-        return assets.into();
+fn in_directory(directory: &Path, program: &str) -> Result<PathBuf, MissingBinaries> {
+    let path = directory.join(program);
+    if path.is_file() {
+        return Ok(path);
     }
-    let cache = variable("CLUSTERLINK_CACHE").map(PathBuf::from).unwrap_or_else(|| {
-        let home = || PathBuf::from(variable("HOME").unwrap_or_else(|| "/".into())).join(".cache");
-        variable("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("clusterlink")
-    });
-    cache.join(format!("kubernetes-{VERSION}"))
+    Err(MissingBinaries { program: program.to_owned(), directory: directory.to_owned() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn found(variables: &[(&str, &str)]) -> PathBuf {
-        directory(&|name| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into()))
+    fn found(variables: &[(&str, &str)]) -> Binaries {
+        Binaries::places(&|name| {
+            variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into())
+        })
     }
 
     #[test]
     fn what_a_person_says_comes_before_the_cache() {
-        let home = ("HOME", "/home/j");
-        assert_eq!(found(&[home]), Path::new("/home/j/.cache/clusterlink/kubernetes-v1.36.3"));
+        let in_cache = |cache: &str| Binaries {
+            directory: Path::new(cache).join("kubernetes-v1.36.3"),
+            flannel: Path::new(cache).join("flannel-v0.28.10"),
+        };
+        let home = ("HOME", "/home/someone");
+        assert_eq!(found(&[home]), in_cache("/home/someone/.cache/clusterlink"));
         let xdg = ("XDG_CACHE_HOME", "/x");
-        assert_eq!(found(&[home, xdg]), Path::new("/x/clusterlink/kubernetes-v1.36.3"));
+        assert_eq!(found(&[home, xdg]), in_cache("/x/clusterlink"));
         let ours = ("CLUSTERLINK_CACHE", "/c");
-        assert_eq!(found(&[home, xdg, ours]), Path::new("/c/kubernetes-v1.36.3"));
-        assert_eq!(found(&[home, xdg, ours, ("KUBEBUILDER_ASSETS", "/a")]), Path::new("/a"));
+        assert_eq!(found(&[home, xdg, ours]), in_cache("/c"));
+        // Whoever names the programs of Kubernetes has flannel built all the same.
+        let named = found(&[home, xdg, ours, ("KUBEBUILDER_ASSETS", "/a")]);
+        assert_eq!(named, Binaries { directory: "/a".into(), ..in_cache("/c") });
     }
 
     #[test]
-    fn the_version_is_the_one_that_is_built() {
+    fn the_versions_are_the_ones_that_are_built() {
         let module = include_str!("../../../tests/kubernetes/go.mod");
         assert!(module.contains(&format!("k8s.io/kubernetes {VERSION} ")), "{VERSION}");
+        let module = include_str!("../../../tests/flannel/go.mod");
+        assert!(module.contains(&format!("github.com/flannel-io/flannel {FLANNEL}")), "{FLANNEL}");
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let directory = tempfile::tempdir().unwrap();
-        std::fs::write(directory.path().join("etcd"), "").unwrap();
-        let missing = Binaries::in_directory(directory.path().to_owned()).unwrap_err();
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        let binaries = Binaries { directory: at("kubernetes"), flannel: at("flannel") };
+        std::fs::create_dir_all(&binaries.directory).unwrap();
+        std::fs::write(binaries.path("etcd"), "").unwrap();
+        let missing = binaries.clone().complete().unwrap_err();
         assert!(missing.to_string().starts_with("kube-apiserver is not built: make kubernetes"), "{missing}");
+        assert_eq!(binaries.flanneld().unwrap_err().directory, at("flannel"));
+    }
+
+    #[test]
+    fn flannel_is_beside_the_others_or_in_its_own_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        let binaries = Binaries { directory: at("kubernetes"), flannel: at("flannel") };
+        for directory in [&binaries.flannel, &binaries.directory] {
+            std::fs::create_dir_all(directory).unwrap();
+            std::fs::write(directory.join("flanneld"), "").unwrap();
+            assert_eq!(binaries.flanneld().unwrap(), directory.join("flanneld"));
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! The control plane's directory: keys and certificates, kubeconfigs, logs.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,6 @@ use serde_json::{Value, json};
 use crate::identity::{Authority, IdentityError, Pair, issuer_keys};
 use crate::options::Options;
 use crate::plane::Error;
-
-/// How much of a log is worth repeating.
-const LAST_LINES: usize = 12;
-const LAST_BYTES: u64 = 8192;
 
 /// Paths in the directory, relative to it: every process runs there.
 pub(crate) const CA: &str = "ca.crt";
@@ -135,20 +131,4 @@ fn free_name(cluster: &str) -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     format!("kubernetes-{}-{}-{count}", file_name(cluster), std::process::id())
-}
-
-/// The last lines of a log, each on a line of its own.
-pub(crate) fn last_lines(log: &Path) -> String {
-    let read = || {
-        let mut file = File::open(log)?;
-        let length = file.metadata()?.len();
-        file.seek(SeekFrom::Start(length.saturating_sub(LAST_BYTES)))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok::<_, io::Error>(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let text = read().unwrap_or_default();
-    let lines: Vec<&str> = text.lines().collect();
-    let from = lines.len().saturating_sub(LAST_LINES);
-    lines[from..].iter().map(|line| format!("\n  {line}")).collect()
 }

@@ -5,9 +5,9 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,7 +18,7 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::files::last_lines;
+use crate::last_words::{exit_text, last_lines};
 use crate::programs::Program;
 
 /// How long an orderly end may take.
@@ -129,7 +129,7 @@ impl Process {
     /// How it ended by itself, with its last words.
     pub(crate) fn end(&self) -> Option<String> {
         let status = self.child().as_mut()?.try_wait().ok().flatten()?;
-        Some(format!("{}{}", exit_text(status), last_lines(&self.program.log)))
+        Some(format!("{}{}", exit_text(status), last_lines(&self.program.log, 0)))
     }
 
     pub(crate) fn program(&self) -> &Program {
@@ -169,12 +169,4 @@ fn spawn(program: &Program) -> io::Result<Child> {
 
 fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id().cast_signed())
-}
-
-fn exit_text(status: ExitStatus) -> String {
-    match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => "ended".to_owned(),
-    }
 }

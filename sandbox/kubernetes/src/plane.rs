@@ -10,9 +10,10 @@ use kube::Client;
 use serde_json::json;
 
 use crate::connect::{self, ConnectError, Until};
-use crate::files::{ADMIN, CA, Cluster, ETCD_SOCKET, Files, file_name, last_lines, user};
+use crate::files::{ADMIN, CA, Cluster, ETCD_SOCKET, Files, file_name, user};
 use crate::identity::{Authority, IdentityError};
 use crate::keeper::{Keeper, Process};
+use crate::last_words::last_lines;
 use crate::options::Options;
 use crate::reaper::Reaper;
 use crate::{etcd, programs};
@@ -273,7 +274,7 @@ impl ControlPlane {
 
     /// The last lines of a part's log.
     pub fn log(&self, part: Part) -> String {
-        self.process(part).map(|process| last_lines(&process.program().log)).unwrap_or_default()
+        self.process(part).map(|process| last_lines(&process.program().log, 0)).unwrap_or_default()
     }
 
     /// Makes etcd forget everything but the present and restarts the API server, which has a memory of its own: lists that
@@ -320,7 +321,7 @@ impl ControlPlane {
             Ok(false) => {
                 let ended = watched.iter().find_map(|process| Some((name(process), process.end()?)));
                 let (program, how) = ended.unwrap_or_else(|| {
-                    (name(process), format!("does not serve:{}", last_lines(&process.program().log)))
+                    (name(process), format!("does not serve:{}", last_lines(&process.program().log, 0)))
                 });
                 Err(Error::Ended { program, how })
             }

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
 use super::MachineError;
 use super::planes::Plane;
+use crate::apis::api_of;
 
 /// Who writes.
 const WRITER: &str = "sandbox";
@@ -50,15 +50,5 @@ async fn patiently(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(
             }
             other => return other.map(drop),
         }
-    }
-}
-
-fn api_of(client: &Client, object: &DynamicObject) -> Api<DynamicObject> {
-    let types = object.types.clone().unwrap_or_default();
-    let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &types.kind));
-    match &object.metadata.namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
-        None => Api::all_with(client.clone(), &resource),
     }
 }

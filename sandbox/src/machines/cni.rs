@@ -30,18 +30,6 @@ pub(super) struct Request<'a> {
     pub(super) netns: &'a Path,
 }
 
-/// The flannel that `build/kubernetes` builds; it is part of a directory's name.
-const FLANNEL: &str = "v0.28.10";
-
-/// Where flanneld is: beside the programs of Kubernetes, or in the cache of `build/kubernetes`.
-pub(super) fn flannel_directory(programs: &::kubernetes::Binaries) -> PathBuf {
-    let own = programs.directory();
-    if own.join("flanneld").is_file() {
-        return own.to_owned();
-    }
-    own.with_file_name(format!("flannel-{FLANNEL}"))
-}
-
 /// The first plugin that is needed and is not there.
 pub(super) fn missing_plugin() -> Option<&'static str> {
     let directories = plugin_directories();
@@ -174,12 +162,6 @@ fn run_with_disk(mut command: Command, input: &str, disk: &Path) -> std::io::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_version_is_the_one_that_is_built() {
-        let module = include_str!("../../../tests/flannel/go.mod");
-        assert!(module.contains(&format!("github.com/flannel-io/flannel {FLANNEL}")), "{FLANNEL}");
-    }
 
     #[test]
     fn a_bridge_has_the_subnets_of_both_families_and_flannels_mtu() {

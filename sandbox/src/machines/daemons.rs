@@ -30,15 +30,7 @@ pub(super) fn start(
     for plane in planes.iter() {
         run(parts, scheduler(plane, programs.optional("kube-scheduler")?)?)?;
     }
-    let flannel_directory = super::cni::flannel_directory(programs);
-    let flanneld = flannel_directory.join("flanneld");
-    if !flanneld.is_file() {
-        return Err(::kubernetes::MissingBinaries {
-            program: "flanneld".to_owned(),
-            directory: flannel_directory,
-        }
-        .into());
-    }
+    let flanneld = programs.flanneld()?;
     let kube_proxy = programs.optional("kube-proxy")?;
     for cluster in &parts.layout.clusters {
         let plane = planes.of(&cluster.name);

@@ -17,7 +17,7 @@ use crate::scenario::CONTROL;
 /// How pods of a machine are wired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wiring {
-    /// flannel's plugin, which calls `bridge` and `host-local`.
+    /// `bridge` and `host-local`, called as flannel's plugin would.
     Flannel,
     /// `ptp`: the root namespace is no node of a mesh.
     PointToPoint,

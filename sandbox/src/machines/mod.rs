@@ -45,16 +45,10 @@ pub fn missing() -> Option<String> {
         Ok(programs) => programs,
         Err(missing) => return Some(missing.to_string()),
     };
-    let optional = ["kube-proxy", "kube-scheduler"].map(|program| programs.optional(program).err());
-    if let Some(missing) = optional.into_iter().flatten().next() {
+    let on_nodes =
+        [programs.optional("kube-proxy"), programs.optional("kube-scheduler"), programs.flanneld()];
+    if let Some(missing) = on_nodes.into_iter().find_map(Result::err) {
         return Some(missing.to_string());
-    }
-    let flanneld = cni::flannel_directory(&programs).join("flanneld");
-    if !flanneld.is_file() {
-        return Some(format!(
-            "flanneld is not built: make kubernetes (it was looked for at {})",
-            flanneld.display()
-        ));
     }
     if let Some(plugin) = cni::missing_plugin() {
         return Some(format!("CNI plugin {plugin} is not installed: install containernetworking-plugins"));

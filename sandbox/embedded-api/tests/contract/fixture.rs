@@ -47,30 +47,20 @@ fn plane(name: &str, controllers: bool) -> Option<ControlPlane> {
 }
 
 /// Makes two tests of each named case: one against the embedded server, over TLS, and one against kube-apiserver.
+/// `on_restarted_kubernetes:` stands before cases that make a server forget its history.
 macro_rules! contract {
-    ($($case:ident),+ $(,)?) => {
+    ($($case:ident),+ $(,)?) => { $crate::fixture::contract!(on_kubernetes: $($case),+); };
+    ($on_kubernetes:ident: $($case:ident),+ $(,)?) => {
         mod embedded {
             $(#[test] fn $case() { crate::fixture::on_embedded(super::$case); })+
         }
         mod kubernetes {
-            $(#[test] fn $case() { crate::fixture::on_kubernetes(super::$case); })+
+            $(#[test] fn $case() { crate::fixture::$on_kubernetes(super::$case); })+
         }
     };
 }
 
-/// The same for cases that make a server forget its history.
-macro_rules! contract_with_restarts {
-    ($($case:ident),+ $(,)?) => {
-        mod embedded {
-            $(#[test] fn $case() { crate::fixture::on_embedded(super::$case); })+
-        }
-        mod kubernetes {
-            $(#[test] fn $case() { crate::fixture::on_restarted_kubernetes(super::$case); })+
-        }
-    };
-}
-
-pub(crate) use {contract, contract_with_restarts};
+pub(crate) use contract;
 
 pub(crate) fn on_embedded(case: impl AsyncFn(World)) {
     run(async {

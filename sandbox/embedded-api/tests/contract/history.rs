@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::fixture::*;
 
-contract_with_restarts!(
+contract!(
+    on_restarted_kubernetes:
     a_page_of_a_forgotten_snapshot_is_gone,
     a_watch_from_the_forgotten_past_is_gone,
     the_watcher_of_kube_rs_begins_again,

@@ -39,6 +39,10 @@ impl Plan {
     /// How to start a container, or what of its spec the sandbox's kubelet cannot do.
     pub(super) fn new(pod: &Pod, container: &Container, provided: Provided<'_>) -> Result<Self, String> {
         let of_container = |problem: String| format!("container {}: {problem}", container.name);
+        if pod.spec.as_ref().and_then(|spec| spec.init_containers.as_ref()).is_some_and(|all| !all.is_empty())
+        {
+            return Err("init containers are not supported by the sandbox's kubelet".to_owned());
+        }
         let command: Vec<String> =
             container.command.iter().chain(&container.args).flatten().cloned().collect();
         if container.command.as_ref().is_none_or(Vec::is_empty) {
@@ -119,10 +123,13 @@ mod tests {
     use super::*;
 
     fn plan(container: Value) -> Result<Plan, String> {
-        let pod: Pod = serde_json::from_value(json!({
-            "spec": {"securityContext": {"runAsUser": 65532, "runAsGroup": 65532}, "containers": [container]},
-        }))
-        .unwrap();
+        plan_in(
+            json!({"securityContext": {"runAsUser": 65532, "runAsGroup": 65532}, "containers": [container]}),
+        )
+    }
+
+    fn plan_in(spec: Value) -> Result<Plan, String> {
+        let pod: Pod = serde_json::from_value(json!({"spec": spec})).unwrap();
         let volumes = BTreeMap::from([("state".to_owned(), PathBuf::from("/machine/var/lib/clusterlink"))]);
         let provided = Provided {
             environment: BTreeMap::new(),
@@ -164,6 +171,9 @@ mod tests {
             let problem = plan(container).unwrap_err();
             assert!(problem.contains(word), "{problem}");
         }
+        let container = json!({"name": "c", "command": ["c"]});
+        let first = json!({"containers": [container], "initContainers": [container]});
+        assert!(plan_in(first).unwrap_err().contains("init containers"));
     }
 
     /// On a real kernel: the user, its capabilities, what can be written, and that nothing else of the host is there.

@@ -195,11 +195,30 @@ pub(super) fn write(directory: &Path, content: &Content, owner: Owner) -> io::Re
             symlink(Path::new("..data").join(first), &visible)?;
         }
     }
-    current.map_or(Ok(()), |old| fs::remove_dir_all(directory.join(old)))
+    current.map_or(Ok(()), |old| fs::remove_dir_all(directory.join(old)))?;
+    remove_dangling(directory)
+}
+
+/// Links to what is in the content no longer.
+fn remove_dangling(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_symlink() && !path.exists() {
+            fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 fn same(directory: &Path, content: &Content) -> bool {
-    content.iter().all(|(path, (bytes, _))| fs::read(directory.join(path)).is_ok_and(|there| there == *bytes))
+    let there =
+        |path: &String, bytes: &Vec<u8>| fs::read(directory.join(path)).is_ok_and(|text| text == *bytes);
+    files_below(directory) == content.len() && content.iter().all(|(path, (bytes, _))| there(path, bytes))
+}
+
+fn files_below(directory: &Path) -> usize {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
 }
 
 /// What a `hostPath` is on this machine, made where its type says so.
@@ -246,6 +265,17 @@ mod tests {
         assert_eq!(mode & 0o777, 0o440);
         assert_eq!(fs::read_link(volume.join("..data")).unwrap(), Path::new("..2"));
         assert!(!volume.join("..1").exists(), "the old content is left");
+    }
+
+    #[test]
+    fn a_key_that_is_gone_is_gone_from_the_volume() {
+        let directory = tempfile::tempdir().unwrap();
+        let both = Content::from(["a", "b/c"].map(|key| (key.to_owned(), (b"x".to_vec(), 0o440))));
+        write(directory.path(), &both, Owner::default()).unwrap();
+        assert!(directory.path().join("b/c").is_file());
+        let one = Content::from([("a".to_owned(), (b"x".to_vec(), 0o440))]);
+        write(directory.path(), &one, Owner::default()).unwrap();
+        assert!(directory.path().join("a").is_file() && !directory.path().join("b").is_symlink());
     }
 
     #[test]

@@ -234,13 +234,14 @@ impl Life {
         };
         let plan = Plan::new(&self.pod, &spec, provided)?;
         let Some((namespace, _)) = &self.network else { return Err("it has no network yet".to_owned()) };
-        let child = plan.start(namespace).map_err(|error| format!("container {}: {error}", plan.name))?;
         let node = self.machine().namespace.clone();
         let watch = |probe: &Option<k8s_openapi::api::core::v1::Probe>| {
             let start = |probe| Watched::start(probe, &spec, &whereabouts.pod_ip, node.clone());
             probe.as_ref().map(start).transpose()
         };
+        // First what may be refused: nobody would end the process.
         let (readiness, liveness) = (watch(&spec.readiness_probe)?, watch(&spec.liveness_probe)?);
+        let child = plan.start(namespace).map_err(|error| format!("container {}: {error}", plan.name))?;
         let pid = child.id();
         let container = &mut self.containers[index];
         container.readiness = readiness;
