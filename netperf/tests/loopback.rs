@@ -6,9 +6,9 @@
 )]
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Lines};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -332,6 +332,27 @@ fn a_flow_to_nobody_is_lost_with_its_reason() {
     });
 }
 
+/// A probe whose packets flow.
+fn start_probe(targets: Vec<Target>) -> (Child, Lines<BufReader<ChildStdout>>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_clusterlink-netperf"))
+        .args(ProbeOptions::new(targets).to_args())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert_eq!(lines.next().unwrap().unwrap(), "started");
+    (child, lines)
+}
+
+/// Ends its input, and reads what it has to tell.
+fn stop_probe(mut child: Child, lines: Lines<BufReader<ChildStdout>>) -> Vec<OutageReport> {
+    drop(child.stdin.take());
+    let reports = lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    assert!(child.wait().unwrap().success());
+    reports
+}
+
 #[test]
 fn a_probe_runs_until_its_input_ends_and_tells_of_each_target() {
     in_namespace(|| {
@@ -339,19 +360,9 @@ fn a_probe_runs_until_its_input_ends_and_tells_of_each_target() {
         thread::spawn(|| relay(7002));
         thread::sleep(Duration::from_millis(50));
         let targets = vec![Target::new("v6", V6), Target::new("relayed", V4).port(7002)];
-        let mut child = Command::new(env!("CARGO_BIN_EXE_clusterlink-netperf"))
-            .args(ProbeOptions::new(targets).to_args())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "started");
+        let (child, lines) = start_probe(targets);
         thread::sleep(Duration::from_millis(300));
-        drop(child.stdin.take());
-        let reports: Vec<OutageReport> =
-            lines.map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
-        assert!(child.wait().unwrap().success());
+        let reports = stop_probe(child, lines);
         let [v6, relayed] = &reports[..] else { panic!("{reports:?}") };
         assert_eq!((v6.target.as_str(), v6.account.sent), ("v6", v6.account.answered), "{v6}");
         assert!(v6.account.sent > 10 && relayed.account.sent == v6.account.sent, "{v6}{relayed}");
@@ -366,14 +377,7 @@ fn a_probe_runs_until_its_input_ends_and_tells_of_each_target() {
 fn a_probe_that_is_stopped_for_a_while_has_lost_nothing() {
     in_namespace(|| {
         serve("pod-a");
-        let mut child = Command::new(env!("CARGO_BIN_EXE_clusterlink-netperf"))
-            .args(ProbeOptions::new(vec![Target::new("pod-a", V4)]).to_args())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "started");
+        let (child, lines) = start_probe(vec![Target::new("pod-a", V4)]);
         let signal = |name: &str| {
             Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
         };
@@ -381,9 +385,8 @@ fn a_probe_that_is_stopped_for_a_while_has_lost_nothing() {
         thread::sleep(Duration::from_millis(300));
         signal("-CONT");
         thread::sleep(Duration::from_millis(100));
-        drop(child.stdin.take());
-        let report: OutageReport = serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
-        child.wait().unwrap();
+        let reports = stop_probe(child, lines);
+        let [report] = &reports[..] else { panic!("{reports:?}") };
         assert!(report.skipped >= 250 && report.longest_pause_us >= 250_000, "{report}");
         let account = &report.account;
         assert_eq!(

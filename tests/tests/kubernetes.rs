@@ -49,6 +49,7 @@ fn iptables_proxy_with_the_cluster_cidr() {
     everything_is_reached(&sandbox, EVERYTHING);
     every_pod_becomes_ready(&sandbox);
     agents_have_two_capabilities(&sandbox);
+    a_member_may_write_what_is_its_own_only(&sandbox);
     node_ports_answer_from_another_cluster(&sandbox);
     agents_that_are_replaced_lose_no_packet(&sandbox);
     nothing_is_left(sandbox);
@@ -131,6 +132,26 @@ fn agents_have_two_capabilities(sandbox: &Sandbox) {
             "{status}"
         );
         assert_eq!(of("NoNewPrivs:"), "1");
+    }
+}
+
+/// The rights and the policies of the manifests are in force: whatever runs here runs under them.
+fn a_member_may_write_what_is_its_own_only(sandbox: &Sandbox) {
+    let as_member_a = |arguments: &[&str]| {
+        let who = [
+            "--as=system:serviceaccount:clusterlink-members:a",
+            "--as-group=system:serviceaccounts:clusterlink-members",
+        ];
+        real_kubectl(sandbox, "control", &[arguments, &who].concat(), "")
+    };
+    let delete = |node: &str| as_member_a(&["delete", "clusternodes.kosmos.io", node, "--dry-run=server"]);
+    printed("of its own", &delete("a-node1"));
+    let refused = [delete("b-node1"), as_member_a(&["get", "secrets", "--all-namespaces"])];
+    for (output, words) in
+        refused.iter().zip(["belongs to another cluster", "cannot list resource \"secrets\""])
+    {
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{words}: {said}");
     }
 }
 

@@ -5,7 +5,7 @@
 //! not was lost on the way there.
 //!
 //! A busy machine must not look like a bad network. The sender numbers what it really sends and never catches up on what it
-//! slept through; arrivals carry the kernel's own time; both ends' queues are long, and what overflows all the same is said.
+//! slept through; arrivals carry the kernel's own time; both ends' queues are long, and what overflows the asker's all the same is said.
 
 pub mod account;
 mod flow;

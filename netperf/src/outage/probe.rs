@@ -33,7 +33,7 @@ pub fn measure(options: &OutageOptions) -> Result<OutageReport, OutageError> {
 /// Calls `started` when the first packets have been sent.
 ///
 /// # Errors
-/// A socket cannot be made, or no packet could be sent. Loss, even of everything, is a result.
+/// A socket cannot be made. Loss, even of everything, is a result.
 pub fn probe(
     options: &ProbeOptions,
     stop: &AtomicBool,

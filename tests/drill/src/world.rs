@@ -68,25 +68,10 @@ impl World {
     /// # Errors
     /// It cannot be built; the message says why.
     pub fn up(name: &str, clusters: &[&str], rate: u32) -> Result<Self> {
-        let world = Self::build(name, clusters, rate, false)?;
-        world.settle()?;
-        Ok(world)
-    }
-
-    /// Builds it without controllers and agents.
-    ///
-    /// # Errors
-    /// It cannot be built; the message says why.
-    pub fn unjoined(name: &str, clusters: &[&str]) -> Result<Self> {
-        Self::build(name, clusters, 1000, true)
-    }
-
-    fn build(name: &str, clusters: &[&str], rate: u32, without_components: bool) -> Result<Self> {
         let programs = Programs::link()?;
         let clusters: Result<Vec<ClusterScenario>, _> = clusters.iter().map(|text| text.parse()).collect();
         let scenario = Scenario { firewall: Firewall::Iptables, clusters: clusters?, ..Scenario::default() };
         let options = UpOptions {
-            without_components,
             kosmosctl: Some(programs.path("kosmosctl")),
             ..UpOptions::named(format!("{name}-{}", std::process::id()))
         };
@@ -95,7 +80,9 @@ impl World {
         let names = names.iter().map(String::as_str).chain([CONTROL]);
         let apis = Apis::connect(names.map(|name| (name, sandbox.kubeconfig(name))))?;
         let built_agent = Binaries::find().program(AGENT)?;
-        Ok(World { sandbox, programs, apis, rate, old_agent: built_agent.clone(), built_agent })
+        let world = World { sandbox, programs, apis, rate, old_agent: built_agent.clone(), built_agent };
+        world.settle()?;
+        Ok(world)
     }
 
     /// Waits until every kernel is as its NodeConfig says and no plan comes any more. Processes that a scenario has killed

@@ -102,22 +102,24 @@ pub(super) const DAMAGES: &[Damage] = &[
     filter("nftables chain emptied", "nft flush chain inet clusterlink mesh"),
     filter("nftables rule inserted", "nft insert rule inet clusterlink mesh meta l4proto udp drop"),
     filter("accept deleted from FORWARD", "iptables-nft -D FORWARD 1"),
-    filter("FORWARD flushed", "iptables-nft-save -t filter > /tmp/drill-$$; iptables-nft -F FORWARD; grep -v clusterlink /tmp/drill-$$ | iptables-nft-restore; rm -f /tmp/drill-$$"),
-    device(
-        "underlay set down and up",
-        "r=$(ip -4 route show dev eth0 | grep -v 'proto kernel'); a=$(ip -o -6 addr show dev eth0 scope global | awk '{print $4}'); s=$(ip -6 route show dev eth0 | grep -v 'proto kernel' | grep -v '^fe80')
+    filter("FORWARD flushed", "others=$(iptables-nft-save -t filter | grep -v clusterlink); iptables-nft -F FORWARD; printf '%s\\n' \"$others\" | iptables-nft-restore"),
+    // what goes with it depends on the node, and may be nothing of ours
+    Damage {
+        name: "underlay set down and up",
+        script: "r=$(ip -4 route show dev eth0 | grep -v 'proto kernel'); a=$(ip -o -6 addr show dev eth0 scope global | awk '{print $4}'); s=$(ip -6 route show dev eth0 | grep -v 'proto kernel' | grep -v '^fe80')
          echo 1 > /proc/sys/net/ipv6/conf/eth0/keep_addr_on_down
          ip link set eth0 down; ip link set eth0 up; for x in $a; do ip addr replace $x dev eth0 nodad; done
          echo \"$r\" | while read x; do [ -z \"$x\" ] || ip route replace $x dev eth0; done
          echo \"$s\" | while read x; do [ -z \"$x\" ] || ip -6 route replace $x dev eth0; done",
-    ),
-    Damage {
-        name: "all at once",
-        script: "for d in $(ls /sys/class/net | grep ^vx-); do ip link del $d; done; ip rule del pref 200; ip -6 rule del pref 200; ip nexthop flush proto 193; nft delete table inet clusterlink; iptables-nft -D FORWARD 1",
         watched: Watched::Everything,
         countable: false,
     },
-    // the last one: no notification that agents listen to tells of it, so it waits for the reading of every minute
+    Damage {
+        name: "all at once",
+        script: "for d in $(ip -o link | grep -o 'vx-[a-z6-]*'); do ip link del $d; done; ip rule del pref 200; ip -6 rule del pref 200; ip nexthop flush proto 193; nft delete table inet clusterlink; iptables-nft -D FORWARD 1",
+        watched: Watched::Everything,
+        countable: false,
+    },
     device("rp_filter changed", "v=$(cat /proc/sys/net/ipv4/conf/$D/rp_filter); echo $(( (v + 1) % 3 )) > /proc/sys/net/ipv4/conf/$D/rp_filter"),
 ];
 

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use netlink::Monitor;
+use netlink::{Monitor, SettingsMonitor};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
@@ -41,18 +41,26 @@ pub struct Repair {
     pub left: Vec<String>,
 }
 
-/// Breaks and waits, round after round, each kind of damage in turn; every second time through all kinds the agent is held
-/// (SIGSTOP) while the damage is counted. Each repair is told at once.
+/// How many kinds of damage there are: so many rounds do each of them once.
+pub(crate) const KINDS: u32 = DAMAGES.len() as u32;
+
+/// Breaks and waits, round after round, each kind of damage in turn; every second time the agent is held (SIGSTOP) while the
+/// damage is counted, and the next time through all kinds it is the others'. Each repair is told at once.
 ///
 /// # Errors
-/// The namespace cannot be read, or a damage cannot be done.
+/// The namespace cannot be read, or a damage cannot be done, or is none.
 pub fn rounds(rounds: u32, seed: u64, agent: i32, mut tell: impl FnMut(&Repair) -> Result<()>) -> Result<()> {
     let mut random = Random::new(seed, "repair");
-    let mut vandal = Vandal { look: Look::open()?, monitor: Monitor::open()?, agent: Pid::from_raw(agent) };
+    let mut vandal = Vandal {
+        look: Look::open()?,
+        monitor: Monitor::open()?,
+        settings: SettingsMonitor::open()?,
+        agent: Pid::from_raw(agent),
+    };
     let whole = vandal.whole()?;
     for round in 0..rounds as usize {
         let damage = &DAMAGES[round % DAMAGES.len()];
-        let held = damage.countable && (round / DAMAGES.len()) % 2 == 1;
+        let held = damage.countable && (round / DAMAGES.len() + round) % 2 == 1;
         let script = damage.script(&whole.devices, &mut random);
         let repair = if held {
             vandal.count(damage, &script, &whole)?
@@ -94,6 +102,7 @@ fn differences(whole: &Whole, now: &Whole) -> Vec<String> {
 struct Vandal {
     look: Look,
     monitor: Monitor,
+    settings: SettingsMonitor,
     agent: Pid,
 }
 
@@ -123,6 +132,10 @@ impl Vandal {
         let start = Instant::now();
         do_it(damage, script)?;
         let took = self.wait(damage.watched, start, whole)?;
+        // the repair may have been over before anybody looked, but what netlink watches cannot change without a word
+        if self.drain()? == 0 && damage.watched == Watched::Netlink {
+            bail!("{}: {script}: nothing of ours has changed", damage.name);
+        }
         let left = if took.is_some() { Vec::new() } else { self.left(whole)? };
         Ok(Repair { damage: damage.name.to_owned(), took_us: took.map(micros), counted: None, left })
     }
@@ -141,6 +154,9 @@ impl Vandal {
         let wrong =
             whole.netlink.symmetric_difference(&damaged).map(|line| key(line)).collect::<State>().len()
                 as u64;
+        if wrong == 0 {
+            bail!("{}: {script}: nothing of ours is wrong", damage.name);
+        }
         let left = if took.is_some() { Vec::new() } else { self.left(whole)? };
         Ok(Repair {
             damage: damage.name.to_owned(),
@@ -185,6 +201,9 @@ impl Vandal {
         let mut count = 0;
         while let Some(event) = self.monitor.next(Duration::ZERO)? {
             count += u64::from(self.look.concerns_us(&event));
+        }
+        while let Some(changed) = self.settings.next(Duration::ZERO)? {
+            count += u64::from(self.look.settings_concern_us(changed));
         }
         Ok(count)
     }

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use anyhow::Result;
 use netlink::sysctl::Sysctl;
 use netlink::{
-    Event, Family, FdbEntry, Hop, Link, NeighbourState, Netlink, Nexthop, NexthopKind, Route, RuleAction, Via,
+    Changed, Event, Family, FdbEntry, Hop, Link, NeighbourState, Netlink, Nexthop, NexthopKind, Route,
+    RuleAction, Via,
 };
 
 /// Our routing tables and the alias of our devices, as docs/design/agent.md has
@@ -105,6 +106,14 @@ impl Look {
             }
             Event::Route { table, .. } => TABLES.contains(table),
             Event::Rule { .. } | Event::Nexthop { .. } | Event::Overrun => true,
+        }
+    }
+
+    /// The same of settings.
+    pub(super) fn settings_concern_us(&self, changed: Changed) -> bool {
+        match changed {
+            Changed::Device(index) => self.ours.contains_key(&index),
+            Changed::Overrun => true,
         }
     }
 }

@@ -30,7 +30,7 @@ const SHOW: &str = "for f in -4 -6; do for t in 200 201; do ip $f route show tab
     ip -o link | grep -o 'vx-[a-z6-]*: .*mtu [0-9]*' | sort; ip neigh show nud permanent | sort; \
     nft -s list table inet clusterlink; iptables-nft -S FORWARD; ip6tables-nft -S FORWARD";
 /// As a boot leaves it: nothing of ours.
-const WIPE: &str = "for d in $(ls /sys/class/net | grep ^vx-); do ip link del $d; done; \
+const WIPE: &str = "for d in $(ip -o link | grep -o 'vx-[a-z6-]*'); do ip link del $d; done; \
     for f in -4 -6; do while ip $f rule del pref 200 2>/dev/null; do :; done; while ip $f rule del pref 199 2>/dev/null; do :; done; \
     ip $f route flush table 200 2>/dev/null; ip $f route flush table 201 2>/dev/null; done; \
     ip nexthop flush proto 193; nft delete table inet clusterlink; iptables-nft -D FORWARD 1; ip6tables-nft -D FORWARD 1; true";
@@ -41,11 +41,15 @@ fn cold_boot(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     let mut times = Vec::new();
     for _ in 0..drill.rounds {
         let before = shown(drill.world)?;
+        let devices = device_numbers(drill.world)?;
         block(drill.world, "drop")?;
         let booted = boot(drill.world, &before);
         unblock(drill.world)?;
         times.extend(booted?);
         drill.world.settle()?;
+        if device_numbers(drill.world)?.iter().zip(&devices).any(|(now, before)| now == before) {
+            row.problems.push("the devices are those from before the boot".to_owned());
+        }
         if shown(drill.world)? != before {
             row.problems.push("the node is another one once the API servers are back".to_owned());
         }
@@ -57,6 +61,11 @@ fn cold_boot(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
 
 fn shown(world: &World) -> Result<Vec<String>> {
     NODES.iter().map(|place| world.sh(place, SHOW)).collect()
+}
+
+/// The kernel gives no number twice: a device that has another one was made anew.
+fn device_numbers(world: &World) -> Result<Vec<String>> {
+    NODES.iter().map(|place| world.sh(place, "ip -o link show vx-bridge | cut -d: -f1")).collect()
 }
 
 /// Kills the agents, wipes the kernels while they are away, and waits for the overlay.

@@ -139,7 +139,11 @@ fn gateway_lost(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         ready(drill.world, node, true)?;
         is_gateway(drill.world, node, true)?;
         drill.world.settle()?;
-        merge(&mut rows, crate::figures::rows(drill.name, drill.rounds, &flows, &drill.marks, Some(why)));
+        let (concerned, others): (Vec<Flow>, Vec<Flow>) =
+            flows.into_iter().partition(|flow| flow.way.mode == NetworkType::Gateway);
+        for (flows, expected) in [(concerned, Some(why)), (others, None)] {
+            merge(&mut rows, crate::figures::rows(drill.name, drill.rounds, &flows, &drill.marks, expected));
+        }
     }
     if let Some(row) = rows.first_mut() {
         row.repair = Repairs::of(&times);

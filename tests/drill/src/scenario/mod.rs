@@ -37,7 +37,7 @@ pub struct Scenario {
     pub run: fn(&mut Drill<'_>) -> Result<Vec<Row>>,
 }
 
-/// Every scenario with the probes running.
+/// Every scenario, in the order in which they run.
 pub const ALL: &[Scenario] = &[
     killed::AGENT_KILLED,
     upgraded::AGENT_UPGRADED,

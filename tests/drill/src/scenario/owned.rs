@@ -1,4 +1,4 @@
-//! Hosts on which others live: what is not ours is the same after install, repair, upgrade, another plan and cleanup.
+//! Hosts on which others live: what is not ours is the same after install, repair, a reload of theirs, restart and cleanup.
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -12,7 +12,7 @@ use crate::world::World;
 /// Strangers of every kind on a gateway and on a P2P node.
 pub(super) const FOREIGN_KEPT: Scenario = Scenario {
     name: "foreign-kept",
-    what: "routes, rules, nexthops, VXLAN devices and packet filters of others, through install, repair, upgrade and cleanup",
+    what: "routes, rules, nexthops, VXLAN devices and packet filters of others, through install, repair, restart and cleanup",
     few: 1,
     full: 5,
     run: foreign_kept,
@@ -62,6 +62,27 @@ table inet firewalld {
 }
 END
 ";
+/// Of each of them what the dump must show: what it does not show is not compared.
+const SHOWN: [&str; 18] = [
+    "flannel.1: <",
+    "vxlan id 4096",
+    "10.250.1.0/32",
+    "dst 172.31.9.9",
+    "10.250.9.0 dev flannel.1 lladdr",
+    "198.51.100.0/24 via 172.31.0.1 dev eth0 table 199",
+    "198.51.100.0/24 via 172.31.0.1 dev eth0 table 200",
+    "2001:db8:77::/48 via",
+    "198:",
+    "to 203.0.113.0/24",
+    "to 2001:db8:77::/48",
+    "id 5 via",
+    "id 193000003 via",
+    "table inet strangers",
+    "table inet firewalld",
+    "-A FORWARD -s 192.0.2.0/24 -j DROP",
+    "-A FORWARD -j DROP",
+    "eth0 rp_filter",
+];
 /// As it was before they came.
 const STRANGERS_GONE: &str = "ip link del flannel.1; ip link del vxlan.calico
 for table in 199 200 201 202; do ip route del 198.51.100.0/24 table $table proto static; done
@@ -131,6 +152,9 @@ impl Host<'_> {
         self.cleanup()?;
         self.world.sh(self.place, &format!("{STRANGERS}{FIREWALLD}"))?;
         let before = self.dump()?;
+        if let Some(missing) = SHOWN.iter().find(|words| !before.iter().any(|line| line.contains(*words))) {
+            bail!("{}: the dump does not show {missing:?} of the strangers", self.place);
+        }
 
         self.agent()?.signal(Signal::SIGCONT);
         self.installed()?;

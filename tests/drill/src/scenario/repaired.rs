@@ -10,14 +10,14 @@ use api::NodeConfig;
 
 use super::{Drill, Scenario};
 use crate::figures::{Repairs, Row};
-use crate::repair::Repair;
+use crate::repair::{KINDS, Repair};
 use crate::world::World;
 
 /// Everything of ours is deleted or altered, one kind at a time and all at once.
 pub(super) const REPAIRED: Scenario = Scenario {
     name: "repaired",
     what: "a vandal deletes and alters everything of ours, one at a time and all at once",
-    few: 33,
+    few: KINDS,
     full: 500,
     run: repaired,
 };
