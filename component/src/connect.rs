@@ -1,11 +1,26 @@
 //! Ways to an API server.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::{Builder, connect::HttpConnector};
+use hyper_util::rt::TokioExecutor;
 use kube::{
     Client, Config,
+    client::{ClientBuilder, ConfigExt},
     config::{KubeConfigOptions, Kubeconfig, KubeconfigError},
 };
+use tower::{BoxError, ServiceBuilder};
+
+/// A connection that was silent for so long is asked whether it still leads anywhere,
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+/// so often,
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// so many times.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// What was sent and not acknowledged for so long ends the connection, instead of a quarter of an hour of repetitions.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
 
 /// Why there is no way to an API server.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +86,38 @@ fn client(mut config: Config) -> Result<Client, ConnectError> {
     // does not answer, and its return would be met up to a minute and a half late. Each loop here has a pace of its own.
     config.default_retry = false;
     let server = config.cluster_url.to_string();
-    Client::try_from(config).map_err(|source| ConnectError::Client { server, source: Box::new(source) })
+    stack(config).map_err(|source| ConnectError::Client { server, source: Box::new(source) })
+}
+
+/// The layers of kube's own client, over connections that notice when nobody is at their other end: a node that loses the
+/// address that they were made from would wait for minutes otherwise.
+fn stack(config: Config) -> Result<Client, kube::Error> {
+    if config.proxy_url.is_some() {
+        // It says which proxies there are.
+        return Client::try_from(config);
+    }
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(tcp())?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    connector.set_reset_reader_on_write(config.reset_reader_on_write);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(Builder::new(TokioExecutor::new()).build(connector));
+    Ok(ClientBuilder::new(service, config.default_namespace).build())
+}
+
+fn tcp() -> HttpConnector {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_keepalive(Some(KEEPALIVE_IDLE));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_RETRIES));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    tcp
 }
 
 async fn from_file(path: &Path) -> Result<Config, ConnectError> {

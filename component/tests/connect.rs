@@ -43,3 +43,34 @@ async fn a_malformed_kubeconfig_is_named_and_its_secrets_are_not() {
     assert!(list.contains("not the YAML of a kubeconfig"), "{list}");
     assert!(said("").await.is_err());
 }
+
+/// `/proc/net/tcp` says of each connection which timer runs (2 is keepalive) and when it ends, in hundredths of a second.
+fn keepalive_of(server: std::net::SocketAddr) -> Option<u64> {
+    let remote = format!("0100007F:{:04X}", server.port());
+    let table = std::fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let line = table.lines().find(|line| line.split_whitespace().nth(2) == Some(&remote))?;
+    let (timer, left) = line.split_whitespace().nth(5)?.split_once(':')?;
+    (timer == "02").then(|| u64::from_str_radix(left, 16).unwrap())
+}
+
+#[tokio::test]
+async fn a_silent_connection_is_asked_whether_it_still_leads_anywhere() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("kubeconfig");
+    std::fs::write(&path, KUBECONFIG.replace("https://192.0.2.1:6443", &format!("http://{server}"))).unwrap();
+    let client = connect(Some(&path)).await.unwrap();
+    let asking = tokio::spawn(async move { client.apiserver_version().await });
+    let (_silent, _) = listener.accept().await.unwrap();
+    let left = loop {
+        if let Some(left) = keepalive_of(server) {
+            break left;
+        }
+        assert!(!asking.is_finished(), "the request ended before its connection was silent");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    // Two hours without the setting.
+    assert!(left <= 500, "{left}");
+    asking.abort();
+}
