@@ -12,6 +12,7 @@ use crate::wire::{MAX_UDP_PAYLOAD, Message};
 
 pub(crate) struct UdpSession {
     socket: UdpSocket,
+    address: SocketAddr,
     timeout: Duration,
     buffer: Vec<u8>,
 }
@@ -35,7 +36,7 @@ pub(crate) fn open(address: SocketAddr) -> io::Result<UdpSocket> {
 impl UdpSession {
     pub(super) fn open(address: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
         let socket = open(address).map_err(|error| local(&error))?;
-        Ok(Self { socket, timeout, buffer: vec![0; 1 << 16] })
+        Ok(Self { socket, address, timeout, buffer: vec![0; 1 << 16] })
     }
 
     pub(super) fn exchange(&mut self, bytes: u32) -> Result<Exchange, Failure> {
@@ -47,13 +48,12 @@ impl UdpSession {
         }
         let request = Request::new(bytes);
         let start = Instant::now();
-        let fail = |error: &io::Error| Failure::from_io(error, millis(self.timeout));
-        self.socket.send(&request.frame).map_err(|error| fail(&error))?;
+        self.socket.send(&request.frame).map_err(|error| self.failure(&error))?;
         loop {
             let left = self.timeout.checked_sub(start.elapsed()).filter(|left| !left.is_zero());
             let left = left.ok_or_else(|| Failure::Timeout { after_ms: millis(self.timeout) })?;
             self.socket.set_read_timeout(Some(left)).map_err(|error| local(&error))?;
-            let length = self.socket.recv(&mut self.buffer).map_err(|error| fail(&error))?;
+            let length = self.socket.recv(&mut self.buffer).map_err(|error| self.failure(&error))?;
             let rtt = start.elapsed();
             let mut datagram = &self.buffer[..length];
             let (answer, nonce) =
@@ -62,6 +62,18 @@ impl UdpSession {
             if nonce == request.nonce {
                 return request.verify(answer, datagram, rtt);
             }
+        }
+    }
+
+    /// What an error means. The next datagram after one that was too big takes the route as it is by then: the kernel stamps
+    /// a socket's route with the state of the table after it has looked the route up, so that of an MTU which another socket
+    /// learns in between this one would never hear (`ip6_sk_dst_store_flow` in net/ipv6/ip6_output.c).
+    fn failure(&self, error: &io::Error) -> Failure {
+        match Failure::from_io(error, millis(self.timeout)) {
+            too_big @ Failure::TooBig { .. } => {
+                self.socket.connect(self.address).err().map_or(too_big, |error| local(&error))
+            }
+            failure => failure,
         }
     }
 }
