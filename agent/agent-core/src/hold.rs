@@ -56,12 +56,18 @@ impl Held {
 
     /// The steps of a stage that may be done, and the others, each with its reason.
     pub(crate) fn part<'a>(
-        &self,
+        &mut self,
         stage: Stage,
         steps: &'a [Step],
         actual: &Actual,
     ) -> (Cow<'a, [Step]>, Vec<(&'a Step, String)>) {
-        let Some(first) = &self.first else { return (Cow::Borrowed(steps), Vec::new()) };
+        let Some(first) = self.first.clone() else { return (Cow::Borrowed(steps), Vec::new()) };
+        // To the others of its stage a step that waits is as good as refused.
+        for step in steps {
+            if !stage.deletes() && self.would_lose(step, actual) {
+                self.note(step);
+            }
+        }
         let relied = if stage.deletes() { self.relied(actual) } else { Relied::default() };
         let waits = |step: &&Step| match stage.deletes() {
             true => self.is_needed(step, &relied, actual),
@@ -88,10 +94,11 @@ impl Held {
                 };
                 self.destinations.iter().any(cut) && actual.routes.iter().any(leads)
             }
+            // The most specific route decides: a broken one would take the packets of the one that covers it, and those of
+            // what it covers would be left to it as soon as that goes.
             Step::AddRoute(key, Route::Via { nexthop, .. })
             | Step::ReplaceRoute(key, Route::Via { nexthop, .. }) => {
-                let has_another = actual.routes.range(key.of_any_mtu()).next().is_some();
-                has_another && self.is_broken_id(*nexthop, actual)
+                self.is_broken_id(*nexthop, actual) && is_served(key, actual)
             }
             _ => false,
         }
@@ -173,6 +180,15 @@ fn members(id: u32, actual: &Actual) -> Vec<u32> {
         Some(ActualNexthop::Ours(Nexthop::Group { members, .. })) => members.iter().copied().collect(),
         _ => Vec::new(),
     }
+}
+
+/// Whether a route leads to some of a destination, or to more than it.
+fn is_served(key: &RouteKey, actual: &Actual) -> bool {
+    actual.routes.iter().any(|(other, route)| {
+        let overlaps =
+            covers(key.destination, other.destination) || covers(other.destination, key.destination);
+        other.table == key.table && overlaps && *route != Some(Route::Unreachable)
+    })
 }
 
 fn covers(whole: IpNetwork, part: IpNetwork) -> bool {

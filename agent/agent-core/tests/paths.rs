@@ -85,6 +85,40 @@ fn any_living_config() -> impl Strategy<Value = api::NodeConfigSpec> {
     })
 }
 
+/// A network that is cut anew, into broader or narrower routes, while the way to its new gateway cannot be made.
+#[test]
+fn a_route_that_works_is_not_given_up_for_a_broken_one_of_another_length() {
+    for (before, after) in [("10.2.0.0/24", "10.2.0.0/20"), ("10.2.0.0/20", "10.2.0.0/24")] {
+        let config = |network, gateway| {
+            let routes = vec![world::route(network, "vx-bridge", &[gateway])];
+            let mut config = api::NodeConfigSpec {
+                routes,
+                unreachable: Vec::new(),
+                inbound_routes: Vec::new(),
+                ..world::gateway()
+            };
+            (config.fdbs, config.arps) = (Vec::new(), Vec::new());
+            world::complete(&mut config);
+            config
+        };
+        let (first, second) = (config(before, "241.31.2.1"), config(after, "241.31.2.2"));
+        let mut kernel = FakeKernel::new(host());
+        pass(&mut kernel, &Spec::validate(&first), &Known::default()).unwrap();
+        let way = ways(&kernel.state, TABLE, "10.2.0.9".parse().unwrap());
+        assert!(way.is_some());
+        kernel.log.clear();
+        let mut straight = kernel.clone();
+        pass(&mut straight, &Spec::validate(&second), &Known::default()).unwrap();
+        let is_neighbour = |step: &Step| matches!(step, Step::SetNeighbour(..));
+        let (_, neighbour) = straight.log.iter().find(|(_, step)| is_neighbour(step)).unwrap();
+        kernel
+            .refuses
+            .insert(neighbour.object(), Refusal { errno: Some(105), message: "ENOBUFS".to_owned() });
+        pass(&mut kernel, &Spec::validate(&second), &Known::default()).unwrap();
+        assert_eq!(ways(&kernel.state, TABLE, "10.2.0.9".parse().unwrap()), way, "{before} to {after}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
 
