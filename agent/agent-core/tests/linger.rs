@@ -120,33 +120,66 @@ fn an_answer_to_a_gateway_that_is_none_any_more_finds_its_way() {
     assert!(ways(&kernel.state, agent_core::TABLE, "242.31.1.2".parse().unwrap()).is_some());
 }
 
+/// What lingers of a gateway with more than it should have, after it heard another word.
+fn after(more: impl Fn(&mut NodeConfigSpec), less: impl Fn(&mut NodeConfigSpec)) -> (FakeKernel, Report) {
+    let (mut old, mut new) = (gateway(), gateway());
+    more(&mut old);
+    less(&mut new);
+    let mut kernel = kernel_of(&Spec::validate(&old));
+    let report = begin(&mut kernel, &Spec::validate(&new));
+    (kernel, report)
+}
+
+fn lingers(report: &Report, part: &str) -> bool {
+    report.lingering.iter().any(|object| object.contains(part))
+}
+
 #[test]
-fn nothing_lingers_against_the_new_word() {
-    let mut config = gateway();
-    config.routes.push(route("10.3.1.0/24", "vx-bridge", &["241.31.2.1"]));
-    config.routes.push(route("10.77.0.0/16", "vx-bridge", &["241.31.2.1"]));
-    config.rule_priority = Some(150);
-    let old = Spec::validate(&config);
-    // A broader route by somebody else, an endpoint within an old destination, an address that moved.
-    let mut config = internal();
-    config.routes.push(route("10.3.0.0/16", "vx-local", &["242.31.1.2"]));
-    config.arps.push(api::node_config::Arp {
-        ip: "241.31.1.1".to_owned(),
-        mac: "02:54:00:00:09:09".to_owned(),
-        dev: "vx-local".to_owned(),
-    });
-    config.fdbs.push(api::node_config::Fdb {
-        ip: "10.77.0.1".to_owned(),
-        mac: "02:54:00:00:09:09".to_owned(),
-        dev: "vx-local".to_owned(),
-    });
-    let new = Spec::validate(&config);
-    let mut kernel = kernel_of(&old);
-    let report = begin(&mut kernel, &new);
-    let lingers = |part: &str| report.lingering.iter().any(|object| object.contains(part));
-    assert!(!lingers("10.3.1.0/24") && !lingers("10.77.0.0/16"), "{:?}", report.lingering);
-    assert!(!lingers("rule 150"), "{:?}", report.lingering);
-    assert!(!kernel.state.devices.contains_key(&Vtep::Bridge), "it bears an address that is a peer's now");
+fn a_route_lingers_unless_the_new_word_leads_elsewhere_or_it_must_not_be() {
+    let more = |old: &mut NodeConfigSpec| {
+        old.routes.push(route("10.3.1.0/24", "vx-bridge", &["241.31.2.1"]));
+        old.routes.push(route("10.77.0.0/16", "vx-bridge", &["241.31.2.1"]));
+        old.unreachable.push("10.77.0.0/16".to_owned());
+    };
+    let (_, report) = after(more, |_| {});
+    assert!(lingers(&report, "10.3.1.0/24") && lingers(&report, "10.77.0.0/16 in table 200 metric 1024"));
+    assert!(
+        !lingers(&report, "metric 1048576"),
+        "what leads nowhere carries nothing: {:?}",
+        report.lingering
+    );
+    let broader =
+        |new: &mut NodeConfigSpec| new.routes.push(route("10.3.0.0/16", "vx-bridge", &["241.31.2.2"]));
+    let (_, report) = after(more, broader);
+    assert!(!lingers(&report, "10.3.1.0/24") && lingers(&report, "10.77.0.0/16"), "{:?}", report.lingering);
+    let endpoint = |new: &mut NodeConfigSpec| new.fdbs[0].ip = "10.77.0.1".to_owned();
+    let (_, report) = after(more, endpoint);
+    assert!(lingers(&report, "10.3.1.0/24") && !lingers(&report, "10.77.0.0/16"), "{:?}", report.lingering);
+}
+
+#[test]
+fn what_the_new_word_has_otherwise_goes_at_once() {
+    let (_, report) = after(|old| old.rule_priority = Some(150), |_| {});
+    assert!(!lingers(&report, "rule"), "{:?}", report.lingering);
+    // An address that is somebody else's by now, and a device that bears it.
+    let extra = |old: &mut NodeConfigSpec| old.devices[0].extra_addrs = list(&["241.31.1.9/32"]);
+    assert!(lingers(&after(extra, |_| {}).1, "address 241.31.1.9/32"));
+    let peer = |new: &mut NodeConfigSpec| {
+        new.routes.push(route("10.9.0.0/16", "vx-local", &["241.31.1.9"]));
+        complete(new);
+    };
+    assert!(!lingers(&after(extra, peer).1, "address"));
+    let peer_of_internal = |new: &mut NodeConfigSpec| {
+        *new = internal();
+        peer(new);
+    };
+    let (kernel, report) = after(extra, peer_of_internal);
+    assert!(!kernel.state.devices.contains_key(&Vtep::Bridge), "{:?}", report.lingering);
+    // A MAC that is elsewhere: a second destination would be the first that is asked.
+    let mut kernel = kernel_of(&Spec::validate(&gateway()));
+    let (vtep, mac, _) = *kernel.state.fdb.first().unwrap();
+    kernel.state.fdb.insert((vtep, mac, "172.31.0.9".parse().unwrap()));
+    assert!(!lingers(&begin(&mut kernel, &Spec::validate(&gateway())), "FDB"));
 }
 
 #[test]
