@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::keeper::Outcome;
-use crate::pace::Woken;
 
 /// So many repairs of one object within [`WINDOW`] are a fight.
 const MANY: usize = 60;
@@ -26,7 +25,7 @@ impl Contention {
         }
         self.repairs.retain(|_, times| !times.is_empty());
         let Ok(report) = &mut outcome.result else { return BTreeSet::new() };
-        if outcome.woken != Woken::Goal {
+        if outcome.woken.repairs() {
             // Once for each pass, though an object may take several messages (two nexthops of one gateway).
             for object in report.written.iter().collect::<BTreeSet<_>>() {
                 self.repairs.entry(object.clone()).or_default().push_back(now);
@@ -57,6 +56,7 @@ mod tests {
 
     use super::*;
     use crate::keeper::tests::outcome;
+    use crate::pace::Woken;
 
     fn pass(contention: &mut Contention, second: i64, woken: Woken) -> (bool, Vec<String>) {
         let report = Report {

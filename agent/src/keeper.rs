@@ -13,7 +13,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use crate::contention::Contention;
 use crate::events::{Urgency, Wake};
-use crate::goal::{Goal, Origin};
+use crate::goal::{Goal, Origin, Wanted};
+use crate::linger::{Lingering, Remnant};
 use crate::pace::{self, Pace, RESYNC, TRUCE, Woken};
 use crate::telemetry::{Resync, Telemetry};
 use crate::worker::{Order, Passed, Worker};
@@ -37,6 +38,8 @@ pub(crate) struct Outcome {
     pub(crate) repairs: BTreeMap<Kind, usize>,
     /// Objects that somebody else rewrites again and again.
     pub(crate) contended: BTreeSet<String>,
+    /// What only an older NodeConfig asked for, and stays for now.
+    pub(crate) lingers: Option<Remnant>,
 }
 
 impl Outcome {
@@ -85,6 +88,7 @@ struct Course {
     repairs: BTreeMap<Kind, usize>,
     /// Objects that are left alone, each until then.
     truces: BTreeMap<String, Instant>,
+    lingering: Lingering,
 }
 
 impl Course {
@@ -103,10 +107,10 @@ impl Course {
         }
     }
 
-    fn authority(&self, origin: Origin) -> Authority {
-        match origin {
+    fn authority(&self, wanted: &Wanted) -> Authority {
+        match wanted.origin {
             Origin::Disk if !self.disk_is_current => Authority::Additions,
-            _ => Authority::Full,
+            _ => self.lingering.authority(wanted, Instant::now()),
         }
     }
 
@@ -116,12 +120,13 @@ impl Course {
                 if report.changed > 0 {
                     self.changed_at = Some(outcome.at);
                 }
-                if outcome.woken != Woken::Goal {
+                if outcome.woken.repairs() {
                     for (kind, count) in &report.changes {
                         *self.repairs.entry(*kind).or_default() += count;
                     }
                 }
                 self.disk_is_current |= report.withheld == 0;
+                self.lingering.take(&outcome.goal, report, (Instant::now(), outcome.at));
                 // What could not be done may be so by now.
                 self.resync = (!report.is_settled()).then_some(Resync::Doubt);
             }
@@ -129,6 +134,7 @@ impl Course {
         }
         outcome.changed_at = self.changed_at;
         outcome.repairs.clone_from(&self.repairs);
+        outcome.lingers = self.lingering.remnant();
     }
 }
 
@@ -145,6 +151,7 @@ impl Keeper {
             changed_at: None,
             repairs: BTreeMap::new(),
             truces: BTreeMap::new(),
+            lingering: Lingering::default(),
         };
         loop {
             self.telemetry.liveness.beat();
@@ -186,6 +193,7 @@ impl Keeper {
 
     async fn reach(&mut self, goal: Goal, woken: Woken, course: &mut Course) -> Option<Outcome> {
         let begun = Instant::now();
+        let woken = if woken.repairs() && course.lingering.is_due(begun) { Woken::Due } else { woken };
         let known = self.known.borrow_and_update().clone();
         let result = match &goal {
             Goal::Unknown => return None,
@@ -196,7 +204,7 @@ impl Keeper {
                     spec: Arc::clone(&wanted.spec),
                     known,
                     reading: if resync.is_some() { Reading::Whole } else { Reading::Current },
-                    authority: course.authority(wanted.origin),
+                    authority: course.authority(wanted),
                     resting: course.resting(),
                 };
                 self.worker.pass(order).await
@@ -216,6 +224,7 @@ impl Keeper {
             changed_at: None,
             repairs: BTreeMap::new(),
             contended: BTreeSet::new(),
+            lingers: None,
         })
     }
 
@@ -227,6 +236,7 @@ impl Keeper {
     ) -> Result<Woken, watch::error::RecvError> {
         let (until, earliest) = (Instant::now() + rest.longest, Instant::now() + rest.shortest);
         let truce = course.truces.values().min().copied().unwrap_or(until);
+        let due = course.lingering.next(Instant::now()).unwrap_or(until);
         let urgency = loop {
             tokio::select! {
                 changed = self.goal.changed() => return changed.map(|()| Woken::Goal),
@@ -236,6 +246,7 @@ impl Keeper {
                     return Ok(Woken::Clock);
                 }
                 () = sleep_until(truce), if truce < until => return Ok(Woken::Clock),
+                () = sleep_until(due), if due < until => return Ok(Woken::Due),
                 Some(wake) = self.wakes.recv() => {
                     let urgency = self.hear(&wake, course);
                     if urgency > Urgency::None {
@@ -289,10 +300,12 @@ fn log(outcome: &Outcome) {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use agent_core::fake::FakeKernel;
+    use agent_core::{Actual, HostAddress, HostLink};
     use api::NodeConfigSpec;
 
     use super::*;
-    use crate::goal::Wanted;
+    use crate::linger::LINGER;
 
     /// What came of an API's NodeConfig.
     pub(crate) fn outcome(result: Result<Report, KernelError>) -> Outcome {
@@ -306,6 +319,53 @@ pub(crate) mod tests {
             changed_at: None,
             repairs: BTreeMap::new(),
             contended: BTreeSet::new(),
+            lingers: None,
         }
+    }
+
+    fn gateway() -> NodeConfigSpec {
+        let yaml = "
+            devices: [{type: vxlan, name: vx-bridge, addr: 241.31.1.1/32, mac: '02:54:00:00:00:01', bindDev: eth0, id: 54, port: 4876}]
+            routes: [{cidr: 10.2.0.0/16, gw: 241.31.2.1, dev: vx-bridge}]
+            fdbs: [{ip: 172.31.2.1, mac: '02:54:00:00:02:01', dev: vx-bridge}]
+            arps: [{ip: 241.31.2.1, mac: '02:54:00:00:02:01', dev: vx-bridge}]";
+        crate::config::parse(yaml).unwrap()
+    }
+
+    fn host() -> FakeKernel {
+        let network = "172.31.1.1/16".parse().unwrap();
+        let addresses = vec![HostAddress { network, global: true }];
+        let eth0 = HostLink { name: "eth0".to_owned(), mtu: 1500, addresses, ..HostLink::default() };
+        let mut state = Actual::default();
+        state.host.links.insert(2, eth0);
+        FakeKernel::new(state)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_the_older_word_asked_for_goes_in_its_time_and_is_no_repair() {
+        let (goals, goal) = watch::channel(Goal::Unknown);
+        let (_known, known) = watch::channel(Known::default());
+        let (_wakes, wakes) = tokio::sync::mpsc::unbounded_channel();
+        let (outcome, mut outcomes) = watch::channel(None);
+        let telemetry = Telemetry::default();
+        let keeper = Keeper { worker: Worker::over(host()), goal, known, wakes, outcome, telemetry };
+        tokio::spawn(keeper.run());
+        let mut after = async |generation, config: NodeConfigSpec| {
+            goals.send_replace(Goal::Present(Wanted::new(Arc::new(config), Some(generation), Origin::Api)));
+            outcomes.changed().await.unwrap();
+            let outcome: Outcome = outcomes.borrow_and_update().clone().unwrap();
+            (outcome, outcomes.clone())
+        };
+        let (first, _) = after(1, gateway()).await;
+        assert!(first.is_good() && first.lingers.is_none(), "{first:?}");
+        let begun = Instant::now();
+        let (second, mut outcomes) = after(2, NodeConfigSpec::default()).await;
+        assert!(second.is_good() && second.is_reached(), "{second:?}");
+        assert!(second.lingers.unwrap().objects > 0);
+        outcomes.changed().await.unwrap();
+        let last = outcomes.borrow_and_update().clone().unwrap();
+        assert_eq!((begun.elapsed().as_secs(), last.woken), (LINGER.as_secs(), Woken::Due));
+        assert!(last.lingers.is_none() && last.repairs.is_empty() && last.contended.is_empty(), "{last:?}");
+        assert!(last.result.unwrap().changed > 0);
     }
 }

@@ -13,6 +13,7 @@ mod input;
 mod keeper;
 mod kernel;
 pub mod last_good;
+mod linger;
 pub mod look;
 mod nic;
 mod pace;

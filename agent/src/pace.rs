@@ -22,6 +22,15 @@ pub(crate) enum Woken {
     Kernel,
     /// It was time to look.
     Clock,
+    /// What lingered has had its time.
+    Due,
+}
+
+impl Woken {
+    /// Whether what a pass writes sets right what somebody else changed.
+    pub(crate) fn repairs(self) -> bool {
+        matches!(self, Woken::Kernel | Woken::Clock)
+    }
 }
 
 /// What a pass came to.

@@ -2,16 +2,14 @@
 
 use agent_core::Report;
 use api::NodeConfigStatus;
-use api::condition::{APPLIED, SPEC_SUPPORTED, State};
+use api::condition::{APPLIED, LAST_GOOD_KEPT, SPEC_SUPPORTED, State};
 use api::node_config::Entries;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::keeper::Outcome;
+use crate::linger::Remnant;
 use crate::remember::Memory;
-
-/// The condition that says whether this node's NodeConfig is kept for a boot without an API.
-pub(crate) const LAST_GOOD_KEPT: &str = "LastGoodKept";
 
 /// How many differences a status names: the rest is a number.
 const MOST_NAMED: usize = 20;
@@ -70,6 +68,7 @@ fn applied(report: &Report, outcome: &Outcome) -> State {
             message.push_str(notice);
         }
         message.push_str(&repaired(outcome));
+        message.push_str(&lingering(outcome));
         return State { kind: APPLIED, status: true, reason: reason(&report.notices, "AsDesired"), message };
     }
     let named: Vec<String> = report.differing.iter().take(MOST_IN_MESSAGE).map(ToString::to_string).collect();
@@ -79,8 +78,14 @@ fn applied(report: &Report, outcome: &Outcome) -> State {
         kind: APPLIED,
         status: false,
         reason: if report.is_settled() { "Contended" } else { "Differs" }.to_owned(),
-        message: format!("{}{rest}", named.join("; ")),
+        message: format!("{}{rest}{}", named.join("; "), lingering(outcome)),
     }
+}
+
+/// What is more than the spec asks for, and is neither drift nor failure.
+fn lingering(outcome: &Outcome) -> String {
+    let Some(Remnant { objects, until }) = outcome.lingers else { return String::new() };
+    format!(". {objects} of an older spec linger until {}", time(until).0)
 }
 
 /// What somebody else changed, and was set right.
@@ -200,6 +205,23 @@ mod tests {
         let (status, _, message) = said(&later).unwrap();
         assert_eq!(status, "True");
         assert!(message.contains("generation 2") && message.ends_with("it was corrupt"), "{message}");
+    }
+
+    #[test]
+    fn what_lingers_is_told_with_its_end_and_makes_nothing_differ() {
+        let until = Timestamp::from_millisecond(65_400).unwrap();
+        let lingers = Some(Remnant { objects: 3, until });
+        let now = Outcome { lingers, ..outcome(60, Ok(Report { desired: 9, ..Report::default() })) };
+        let first = status(&now, &NodeConfigStatus::default()).unwrap();
+        assert_eq!(first.entries, Some(Entries { desired: 9, differing: 0 }));
+        let applied = &first.conditions[0];
+        assert_eq!((applied.status.as_str(), applied.reason.as_str()), ("True", "AsDesired"));
+        assert!(
+            applied.message.ends_with("3 of an older spec linger until 1970-01-01T00:01:05Z"),
+            "{applied:?}"
+        );
+        let later = Outcome { lingers: None, ..now };
+        assert!(!status(&later, &first).unwrap().conditions[0].message.contains("linger"));
     }
 
     #[test]

@@ -11,7 +11,6 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 use crate::keeper::Outcome;
-use crate::pace::Woken;
 
 const PREFIX: &str = "clusterlink_agent";
 /// A pass waits for programs and locks, each for some seconds at most; between two passes there is a minute at most.
@@ -33,6 +32,7 @@ pub(crate) struct Telemetry {
     resyncs: Family<Label, Counter>,
     last_good_apply: Gauge,
     contended: Gauge,
+    lingering: Gauge,
 }
 
 impl Default for Telemetry {
@@ -50,6 +50,7 @@ impl Default for Telemetry {
             resyncs: Family::default(),
             last_good_apply: Gauge::default(),
             contended: Gauge::default(),
+            lingering: Gauge::default(),
         }
     }
 }
@@ -97,6 +98,11 @@ impl Telemetry {
             "Kernel objects that somebody else rewrites again and again",
             self.contended.clone(),
         );
+        registry.register(
+            "lingering_objects",
+            "Kernel objects that only an older NodeConfig asked for, and that stay for some seconds",
+            self.lingering.clone(),
+        );
         registry
     }
 
@@ -132,7 +138,7 @@ impl Telemetry {
         if report.changed > 0 {
             self.apply.observe(outcome.took.as_secs_f64());
         }
-        if outcome.woken != Woken::Goal {
+        if outcome.woken.repairs() {
             for (kind, count) in &report.changes {
                 let count = u64::try_from(*count).unwrap_or(u64::MAX);
                 self.repairs.get_or_create(&[("kind", kind.word())]).inc_by(count);
@@ -141,11 +147,11 @@ impl Telemetry {
         if outcome.is_reached() {
             self.last_good_apply.set(outcome.at.as_second());
         }
-        self.contended.set(i64::try_from(outcome.contended.len()).unwrap_or(i64::MAX));
+        self.contended.set(number(outcome.contended.len()));
+        self.lingering.set(number(report.lingering.len()));
     }
 
     fn entries(&self, kinds: &BTreeMap<Kind, Counts>) {
-        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         for (kind, counts) in kinds {
             let label = [("kind", kind.word())];
             self.desired.get_or_create(&label).set(number(counts.desired));
@@ -153,6 +159,10 @@ impl Telemetry {
             self.failed.get_or_create(&label).set(number(counts.failed));
         }
     }
+}
+
+fn number(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// In one line, why the kernel does not equal the NodeConfig.
@@ -182,6 +192,7 @@ mod tests {
 
     use super::*;
     use crate::keeper::tests::outcome;
+    use crate::pace::Woken;
 
     fn text(telemetry: &Telemetry) -> String {
         let mut text = String::new();

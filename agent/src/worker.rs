@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use agent_core::{Authority, Host, KernelError, Known, Pass, Reading, Report, Spec};
+use agent_core::{Authority, Host, Kernel, KernelError, Known, Pass, Reading, Report, Spec};
 use tokio::sync::oneshot;
 
 use crate::RealKernel;
@@ -114,12 +114,38 @@ impl Worker {
     }
 }
 
+#[cfg(test)]
+impl Worker {
+    /// One with a kernel in memory.
+    pub(crate) fn over(mut kernel: agent_core::fake::FakeKernel) -> Self {
+        let (jobs, queue) = mpsc::channel();
+        let work = move || {
+            for job in queue {
+                let (report, answer) = match job {
+                    Job::Pass(order, answer) => (order.run(&mut kernel), answer),
+                    Job::Cleanup(answer) => (agent_core::cleanup(&mut kernel), answer),
+                    Job::Facts(..) => continue,
+                };
+                let _ = answer.send(report.map(|report| Passed { report, devices: BTreeSet::new() }));
+            }
+        };
+        let thread = Arc::new(thread::spawn(work));
+        Worker { jobs, port: 0, doubts: Doubts::default(), thread }
+    }
+}
+
+impl Order {
+    fn run(&self, kernel: &mut impl Kernel) -> Result<Report, KernelError> {
+        let Order { spec, known, reading, authority, resting } = self;
+        Pass { spec, known, reading: *reading, authority, resting }.run(kernel)
+    }
+}
+
 /// Who asked may have gone meanwhile; what was done is done.
 fn do_job(kernel: &mut RealKernel, job: Job) {
     match job {
-        Job::Pass(Order { spec, known, reading, authority, resting }, answer) => {
-            let pass = Pass { spec: &spec, known: &known, reading, authority, resting: &resting };
-            let report = pass.run(kernel);
+        Job::Pass(order, answer) => {
+            let report = order.run(kernel);
             let _ = answer.send(report.map(|report| Passed { report, devices: kernel.devices() }));
         }
         Job::Cleanup(answer) => {

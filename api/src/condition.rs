@@ -16,6 +16,8 @@ pub const OPTIONS_SUPPORTED: &str = "OptionsSupported";
 pub const APPLIED: &str = "Applied";
 /// NodeConfig, by its agent: every field that is set is one that the agent acts on.
 pub const SPEC_SUPPORTED: &str = "SpecSupported";
+/// NodeConfig, by its agent: the node's disk holds it, for a boot without an API.
+pub const LAST_GOOD_KEPT: &str = "LastGoodKept";
 
 /// A condition's new state, before it meets the old one.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use api::{
-    Cluster, ClusterNode, NodeConfig,
+    Cluster, ClusterNode, NodeConfig, NodeConfigStatus,
     cluster_node::{ClusterNodeStatus, Overlay},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -84,6 +84,11 @@ impl Unreadable {
     }
 }
 
+fn followed(observed_generation: Option<i64>) -> Option<NodeConfigStatus> {
+    let status = NodeConfigStatus { observed_generation, ..NodeConfigStatus::default() };
+    observed_generation.map(|_| status)
+}
+
 fn part<T: DeserializeOwned>(object: &DynamicObject, key: &str) -> Option<T> {
     serde_json::from_value(object.data.get("status")?.get(key)?.clone()).ok()
 }
@@ -96,9 +101,14 @@ impl Object {
             Resource::Cluster => object.clone().try_parse().map(|o| Object::Cluster(Box::new(o))),
             Resource::ClusterNode => object.clone().try_parse().map(|o| Object::ClusterNode(Box::new(o))),
             Resource::NodeConfig => {
-                // What agents say of it concerns nobody here, and a newer agent may say more than we understand.
-                object.data.as_object_mut().and_then(|fields| fields.remove("status"));
-                object.clone().try_parse().map(|o| Object::NodeConfig(Box::new(o)))
+                // Of what agents say only the generation concerns anybody here, and a newer agent may say more than we
+                // understand.
+                let status = object.data.as_object_mut().and_then(|fields| fields.remove("status"));
+                let observed = status.and_then(|status| status.get("observedGeneration")?.as_i64());
+                object.clone().try_parse().map(|mut o: NodeConfig| {
+                    o.status = followed(observed);
+                    Object::NodeConfig(Box::new(o))
+                })
             }
         };
         parsed.unwrap_or_else(|error| {
@@ -148,7 +158,7 @@ pub struct Index {
     pub clusters: BTreeMap<String, Cluster>,
     /// ClusterNodes by name.
     pub nodes: BTreeMap<String, ClusterNode>,
-    /// NodeConfigs by name, without their status.
+    /// NodeConfigs by name; of their status no more than the generation that it speaks of.
     pub configs: BTreeMap<String, NodeConfig>,
     /// Objects that do not fit their type. Nothing that depends on one is deleted.
     pub unreadable: BTreeMap<(Resource, String), Unreadable>,
@@ -259,8 +269,7 @@ impl Index {
             Object::Cluster(object) => replace(&mut self.clusters, name, (*object, source), same_cluster),
             Object::ClusterNode(object) => replace(&mut self.nodes, name, (*object, source), same_node),
             Object::NodeConfig(mut object) => {
-                // The agents' measurements come often and concern nobody here.
-                object.status = None;
+                object.status = followed(object.status.and_then(|status| status.observed_generation));
                 replace(&mut self.configs, name, (*object, source), same_config)
             }
             Object::Unreadable(..) => true,
@@ -338,6 +347,7 @@ fn same_node(one: &ClusterNode, two: &ClusterNode) -> bool {
     same_meta(&one.metadata, &two.metadata) && one.spec == two.spec && one.status == two.status
 }
 
+/// The agents' measurements come often and make no other plan.
 fn same_config(one: &NodeConfig, two: &NodeConfig) -> bool {
     same_meta(&one.metadata, &two.metadata) && one.spec == two.spec
 }

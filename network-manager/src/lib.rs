@@ -20,6 +20,7 @@ mod pace;
 pub mod reconcile;
 mod run;
 mod watch;
+pub mod waves;
 mod write;
 
 pub use metrics::Metrics;

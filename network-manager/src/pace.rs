@@ -91,7 +91,7 @@ fn content(action: &Action) -> u64 {
             conditions.for_each(|condition| condition["lastTransitionTime"] = Value::Null);
             (0, status.to_string()).hash(&mut hasher);
         }
-        Action::Apply(body) => (1, body.to_string()).hash(&mut hasher),
+        Action::Apply(body, _) => (1, body.to_string()).hash(&mut hasher),
         Action::Delete(_) => 2.hash(&mut hasher),
     }
     hasher.finish()
@@ -110,7 +110,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::index::Resource;
+    use crate::{index::Resource, waves::Wave};
 
     fn write(action: Action) -> Write {
         let target = Target { resource: Resource::NodeConfig, name: "a-n1".to_owned() };
@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn apply(value: u32) -> Write {
-        write(Action::Apply(json!(value)))
+        write(Action::Apply(json!(value), Wave::Others))
     }
 
     #[test]

@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{CLUSTER_LABEL, ClusterNode, NodeConfig, NodeConfigSpec, Overlay, condition::State};
+use api::{CLUSTER_LABEL, ClusterNode, NodeConfig, NodeConfigSpec, NodeId, Overlay, condition::State};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use network_plan::{Kind, Rejection, Snapshot, Topology};
 use serde_json::{Value, json};
@@ -22,6 +22,7 @@ use crate::{
     conditions,
     index::{Index, Resource, Unreadable},
     notices::is_trouble,
+    waves::Wave,
 };
 
 /// What a write is to.
@@ -51,8 +52,8 @@ pub enum Action {
     Addresses(Value),
     /// Conditions only.
     Status(Value),
-    /// A NodeConfig.
-    Apply(Value),
+    /// A NodeConfig, and when it is written among others.
+    Apply(Value, Wave),
     /// Deletion of the object with this uid.
     Delete(Option<String>),
 }
@@ -233,20 +234,8 @@ fn changed(
 
 fn configs(index: &Index, topology: &Topology, stays: impl Fn(&str) -> bool) -> Vec<Write> {
     let plan = network_plan::plan(topology);
-    let mut writes = Vec::new();
-    let mut planned: BTreeSet<String> = BTreeSet::new();
-    for (id, node) in &plan {
-        let name = id.object_name();
-        let spec = network_plan::render(node);
-        let old = index.configs.get(&name);
-        if !old.is_some_and(|old| is_so(old, &id.cluster, &spec) || old.metadata.deletion_timestamp.is_some())
-        {
-            let labels = json!({CLUSTER_LABEL: id.cluster});
-            let action = Action::Apply(json!({"metadata": {"labels": labels}, "spec": spec}));
-            writes.push(Write { target: target(Resource::NodeConfig, &name), action, notices: Vec::new() });
-        }
-        planned.insert(name);
-    }
+    let planned: BTreeSet<String> = plan.keys().map(NodeId::object_name).collect();
+    let mut writes = applications(index, &plan);
     for (name, config) in &index.configs {
         let label = config.metadata.labels.as_ref().and_then(|labels| labels.get(CLUSTER_LABEL));
         let Some(cluster) = label else { continue };
@@ -259,6 +248,37 @@ fn configs(index: &Index, topology: &Topology, stays: impl Fn(&str) -> bool) -> 
         writes.push(Write { target: target(Resource::NodeConfig, name), action, notices: Vec::new() });
     }
     writes
+}
+
+/// The NodeConfigs that differ, those first that others wait for.
+fn applications(index: &Index, plan: &network_plan::Plan) -> Vec<Write> {
+    let mut differing = Vec::new();
+    for (id, node) in plan {
+        let name = id.object_name();
+        let spec = network_plan::render(node);
+        let old = index.configs.get(&name);
+        let going = old.is_some_and(|old| old.metadata.deletion_timestamp.is_some());
+        if !going && !old.is_some_and(|old| is_so(old, &id.cluster, &spec)) {
+            differing.push((Wave::of(old.map(|old| &old.spec), &spec), id, spec));
+        }
+    }
+    let receive: BTreeSet<&str> = differing
+        .iter()
+        .filter(|(wave, ..)| *wave == Wave::Receivers)
+        .map(|(_, id, _)| id.cluster.as_str())
+        .collect();
+    for (wave, id, _) in &mut differing {
+        if receive.contains(id.cluster.as_str()) {
+            *wave = (*wave).min(Wave::Siblings);
+        }
+    }
+    differing.sort_by_key(|(wave, ..)| *wave);
+    let write = |(wave, id, spec): (Wave, &NodeId, NodeConfigSpec)| {
+        let labels = json!({CLUSTER_LABEL: id.cluster});
+        let action = Action::Apply(json!({"metadata": {"labels": labels}, "spec": spec}), wave);
+        Write { target: target(Resource::NodeConfig, &id.object_name()), action, notices: Vec::new() }
+    };
+    differing.into_iter().map(write).collect()
 }
 
 fn is_so(old: &NodeConfig, cluster: &str, spec: &NodeConfigSpec) -> bool {

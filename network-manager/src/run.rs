@@ -30,6 +30,7 @@ use crate::{
     pace::Pace,
     reconcile::{Action, Reconciled, Target, Write, reconcile},
     watch::{Report, Round, Watch, path},
+    waves::Waves,
     write::{WriteError, write_within},
 };
 
@@ -99,6 +100,7 @@ struct Shell {
     /// What the last plan wants written and nobody has begun to write.
     queue: VecDeque<Write>,
     pace: Pace,
+    waves: Waves,
     notices: Notices,
     /// Whether the plan has to be made again.
     dirty: bool,
@@ -123,6 +125,7 @@ impl Shell {
             in_flight: BTreeSet::new(),
             queue: VecDeque::new(),
             pace: Pace::default(),
+            waves: Waves::default(),
             notices: Notices::default(),
             dirty: false,
             resync: Instant::now() + RESYNC,
@@ -154,7 +157,7 @@ impl Shell {
         self.writes = JoinSet::new();
         self.in_flight.clear();
         self.queue.clear();
-        (self.pace, self.notices) = (Pace::default(), Notices::default());
+        (self.pace, self.waves, self.notices) = (Pace::default(), Waves::default(), Notices::default());
         self.dirty = true;
         match self.term {
             Some(_) => {
@@ -198,6 +201,7 @@ impl Shell {
         let Ok((write, result)) = written else { return };
         let (target, now) = (write.target.clone(), Instant::now());
         self.in_flight.remove(&target);
+        self.waves.written(&write, result.as_ref().ok().and_then(Option::as_ref), now);
         match result {
             Err(WriteError::NotLeading) => {}
             Ok(object) => {
@@ -280,11 +284,16 @@ impl Shell {
         }
         self.begin(now, term);
         let due = self.pace.next(now).filter(|_| !self.queue.is_empty() || !self.in_flight.is_empty());
-        self.wake = [due, self.notices.next()].into_iter().flatten().fold(self.resync, Instant::min);
+        self.wake = [due, self.waves.next(), self.notices.next()]
+            .into_iter()
+            .flatten()
+            .fold(self.resync, Instant::min);
     }
 
     fn begin(&mut self, now: Instant, term: Term) {
         let mut later = VecDeque::new();
+        let mut waits = false;
+        self.waves.settle(&self.index, now);
         let mut addresses_first =
             self.in_flight.iter().any(|target| target.resource == Resource::ClusterNode);
         while let Some(write) = self.queue.pop_front() {
@@ -292,7 +301,9 @@ impl Shell {
             // Addresses are noted before they are used; but one node's trouble must not hold up all others.
             let addresses =
                 matches!(write.action, Action::Addresses(_)) && self.pace.is_worth_waiting(&write, now);
-            let held_up = addresses_first && target.resource == Resource::NodeConfig;
+            let wave_before = self.waves.holds(&write, now);
+            waits |= wave_before;
+            let held_up = wave_before || addresses_first && target.resource == Resource::NodeConfig;
             addresses_first |= addresses;
             let full = self.writes.len() >= WRITES;
             if full || held_up || self.in_flight.contains(target) || !self.pace.is_due(&write, now) {
@@ -303,11 +314,15 @@ impl Shell {
                 continue;
             }
             self.in_flight.insert(target.clone());
+            self.waves.begun(&write, now);
             let (client, leads) = (self.config.client.clone(), (self.config.leadership.clone(), term));
             self.writes.spawn(async move {
                 let result = write_within(leads, client, &write).await;
                 (write, result)
             });
+        }
+        if !waits {
+            self.waves.released();
         }
         later.append(&mut self.queue);
         self.queue = later;

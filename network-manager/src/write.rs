@@ -68,7 +68,7 @@ async fn write(client: Client, write: &Write) -> Result<Option<Object>, WriteErr
             Action::Addresses(status) | Action::Status(status) => {
                 apply(&api, &write.target, body(json!({"status": status})), true).await.map(Some)
             }
-            Action::Apply(content) => {
+            Action::Apply(content, _) => {
                 apply(&api, &write.target, body(content.clone()), false).await.map(Some)
             }
             Action::Delete(uid) => delete(&api, &write.target.name, uid.clone()).await.map(|()| None),
@@ -124,7 +124,7 @@ mod tests {
     use kube::client::Body;
 
     use super::*;
-    use crate::index::Resource;
+    use crate::{index::Resource, waves::Wave};
 
     #[tokio::test]
     async fn what_belongs_to_a_term_that_is_over_is_not_sent() {
@@ -134,7 +134,8 @@ mod tests {
             });
         let client = Client::new(service, "default");
         let target = Target { resource: Resource::NodeConfig, name: "a-n1".to_owned() };
-        let write = Write { target, action: Action::Apply(json!({"spec": {}})), notices: Vec::new() };
+        let write =
+            Write { target, action: Action::Apply(json!({"spec": {}}), Wave::Others), notices: Vec::new() };
         let term = Leadership::unrivalled().term().unwrap();
         let (_candidate, never_led) = Candidate::new(client.clone(), "default", "lease", "a");
         let written = write_within((never_led, term), client.clone(), &write).await;

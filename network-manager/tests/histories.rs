@@ -205,7 +205,7 @@ impl World {
                     self.index.refresh(object);
                 }
             }
-            Action::Apply(parts) => {
+            Action::Apply(parts, _) => {
                 let object = self.put(resource, &name, &parts);
                 self.index.refresh(object);
             }

@@ -63,7 +63,7 @@ fn settled() -> Index {
                     index.nodes.get_mut(&name).unwrap().status = Some(serde_json::from_value(status).unwrap())
                 }
             },
-            Action::Apply(mut body) => {
+            Action::Apply(mut body, _) => {
                 body["metadata"]["name"] = json!(name);
                 let config: NodeConfig = serde_json::from_value(typed("NodeConfig", body)).unwrap();
                 index.take(News::Put(Object::NodeConfig(Box::new(config))));
@@ -81,7 +81,7 @@ fn addresses_come_first_and_configs_last() {
     let writes = writes(&index());
     assert_eq!(names(&writes, |action| matches!(action, Action::Addresses(_))), ["a-n1", "b-n1"]);
     assert_eq!(names(&writes, |action| matches!(action, Action::Status(_))), ["a", "b"]);
-    assert_eq!(names(&writes, |action| matches!(action, Action::Apply(_))), ["a-n1", "b-n1"]);
+    assert_eq!(names(&writes, |action| matches!(action, Action::Apply(..))), ["a-n1", "b-n1"]);
     let rank = |write: &Write| match write.action {
         Action::Addresses(_) => 0,
         Action::Status(_) => 1,
@@ -254,5 +254,5 @@ fn what_another_version_adds_makes_nothing_unreadable() {
     let mut index = settled();
     index.take(News::Put(newer));
     let writes = writes(&index);
-    assert_eq!(names(&writes, |action| matches!(action, Action::Apply(_))), ["a-n1"]);
+    assert_eq!(names(&writes, |action| matches!(action, Action::Apply(..))), ["a-n1"]);
 }

@@ -126,9 +126,7 @@ impl Desired {
     }
 
     fn settle_routes(&mut self, spec: &Spec, actual: &Actual, known: &Known) {
-        let locals = self.devices.values().map(|device| device.local);
-        let endpoints = spec.fdb.values().copied().chain(locals).collect();
-        let protected = Protected::new(&actual.host, endpoints, &known.api_servers);
+        let protected = self.protected(spec, actual, known);
         let mut wanted: BTreeMap<RouteKey, &RouteSpec> = BTreeMap::new();
         let devices: BTreeSet<Vtep> = self.devices.keys().copied().collect();
         for (table, routes) in [(TABLE, &spec.routes), (INBOUND_TABLE, &spec.inbound)] {
@@ -155,6 +153,13 @@ impl Desired {
             }
         }
         self.settle_nexthops(&wanted, spec, actual);
+    }
+
+    /// What of this host no route of ours may take, given the tunnels.
+    pub(crate) fn protected<'a>(&self, spec: &Spec, actual: &'a Actual, known: &'a Known) -> Protected<'a> {
+        let locals = self.devices.values().map(|device| device.local);
+        let endpoints = spec.fdb.values().copied().chain(locals).collect();
+        Protected::new(&actual.host, endpoints, &known.api_servers)
     }
 
     fn settle_nexthops(&mut self, wanted: &BTreeMap<RouteKey, &RouteSpec>, spec: &Spec, actual: &Actual) {

@@ -14,6 +14,7 @@ mod diff;
 pub mod firewall;
 mod hold;
 mod kernel;
+mod linger;
 mod model;
 mod nexthops;
 mod pass;
@@ -30,6 +31,7 @@ pub use actual::{Actual, ActualDevice, ActualNexthop, Host, HostAddress, HostLin
 pub use desired::{Desired, Known};
 pub use diff::diff;
 pub use kernel::{Kernel, KernelError, Reading, Refusal};
+pub use linger::Spared;
 pub use model::{
     ALIAS, Device, INBOUND_TABLE, Kind, NEXTHOP_IDS, Nexthop, PROTOCOL, ROUTE_METRIC, Resilience, Route,
     RouteKey, Rule, Setting, Sysctl, TABLE, UNREACHABLE_METRIC,

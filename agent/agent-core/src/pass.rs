@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use crate::actual::Actual;
 use crate::desired::{Desired, Known};
 use crate::diff::diff;
 use crate::hold::Held;
 use crate::kernel::{Kernel, KernelError, Reading, Refusal};
+use crate::linger::{Lingering, Spared};
 use crate::model::Kind;
 use crate::report::{Found, Outcome, Report};
 use crate::restore::only_additions;
@@ -20,10 +22,12 @@ const MOST_ROUNDS: usize = 2;
 const MOST_NAMED: usize = 16;
 
 /// How much a NodeConfig may decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Authority {
     /// The kernel becomes equal to it.
     Full,
+    /// So it does, but what may linger stays for now.
+    Lingering(Spared),
     /// What it asks for and is not there is added; what is there is neither changed nor taken away. Who does not know
     /// whether a NodeConfig is the latest one says this.
     Additions,
@@ -39,7 +43,7 @@ pub struct Pass<'a> {
     /// How to begin. What was written is always looked at again.
     pub reading: Reading,
     /// How much the NodeConfig may decide.
-    pub authority: Authority,
+    pub authority: &'a Authority,
     /// Objects (by [`Step::object`]) that are left as they are: somebody else rewrites them again and again.
     pub resting: &'a BTreeSet<String>,
 }
@@ -48,7 +52,7 @@ impl<'a> Pass<'a> {
     /// A reading of everything, and full authority.
     pub fn new(spec: &'a Spec, known: &'a Known) -> Self {
         static NOTHING: BTreeSet<String> = BTreeSet::new();
-        Pass { spec, known, reading: Reading::Whole, authority: Authority::Full, resting: &NOTHING }
+        Pass { spec, known, reading: Reading::Whole, authority: &Authority::Full, resting: &NOTHING }
     }
 }
 
@@ -65,7 +69,7 @@ pub fn cleanup(kernel: &mut impl Kernel) -> Result<Report, KernelError> {
 /// Compares a kernel with a NodeConfig and writes nothing.
 pub fn inspect(kernel: &mut impl Kernel, spec: &Spec, known: &Known) -> Result<Report, KernelError> {
     let pass = Pass::new(spec, known);
-    let view = pass.look(kernel, Reading::Whole)?;
+    let view = pass.look(kernel, Reading::Whole, pass.authority)?;
     let outcome = Outcome { untried: true, ..Outcome::default() };
     Ok(pass.report(&view, kernel, outcome))
 }
@@ -75,46 +79,71 @@ struct View {
     desired: Desired,
     changes: ChangeSet,
     withheld: usize,
+    lingering: BTreeSet<String>,
     rests: Vec<(Kind, String)>,
 }
 
 impl Pass<'_> {
     /// Runs it.
     pub fn run(&self, kernel: &mut impl Kernel) -> Result<Report, KernelError> {
-        let mut view = self.look(kernel, self.reading)?;
+        let mut authority = self.authority;
+        let mut view = self.look(kernel, self.reading, authority)?;
         let mut outcome = Outcome::default();
-        for _ in 0..MOST_ROUNDS {
-            if view.changes.is_empty() {
-                break;
-            }
+        let mut rounds = MOST_ROUNDS;
+        while rounds > 0 && !view.changes.is_empty() {
+            rounds -= 1;
             let made_room = view.changes.stages().any(|(stage, _)| stage.deletes());
             let host = (kernel.actual().host.clone(), kernel.actual().devices.clone());
             outcome.take(apply(kernel, &view.changes));
             kernel.read(Reading::Current)?;
-            let (actual, doubtful) = (kernel.actual(), self.spec.doubtful());
+            let actual = kernel.actual();
             let same_host = (&actual.host, &actual.devices) == (&host.0, &host.1);
-            if same_host && view.withheld == 0 && diff(&view.desired, actual, &doubtful).is_empty() {
+            if same_host && view.withheld == 0 && view.lingering.is_empty() && self.is_so(&view, actual) {
                 // On the same host the same is wanted, and there it is.
                 view.changes = ChangeSet::default();
                 break;
             }
+            let hindered = outcome.is_refused_by_kernel() && matches!(authority, Authority::Lingering(_));
+            if hindered {
+                // Perhaps by what lingers.
+                (authority, rounds) = (&Authority::Full, MOST_ROUNDS);
+            }
             // Before anything is said to differ, it is looked at itself.
-            view = self.look(kernel, Reading::Whole)?;
-            if !made_room {
+            view = self.look(kernel, Reading::Whole, authority)?;
+            if !made_room && !hindered {
                 break;
             }
         }
         Ok(self.report(&view, kernel, outcome))
     }
 
-    fn look(&self, kernel: &mut impl Kernel, reading: Reading) -> Result<View, KernelError> {
+    fn is_so(&self, view: &View, actual: &Actual) -> bool {
+        diff(&view.desired, actual, &self.spec.doubtful()).is_empty()
+    }
+
+    fn look(
+        &self,
+        kernel: &mut impl Kernel,
+        reading: Reading,
+        authority: &Authority,
+    ) -> Result<View, KernelError> {
         kernel.read(reading)?;
         let actual = kernel.actual();
-        let desired = Desired::resolve(self.spec, actual, self.known);
+        let mut desired = Desired::resolve(self.spec, actual, self.known);
+        let linger = match authority {
+            Authority::Lingering(spared) => Some(Lingering {
+                spared,
+                actual,
+                protected: desired.protected(self.spec, actual, self.known),
+            }),
+            Authority::Full | Authority::Additions => None,
+        };
+        let mut lingering = linger.as_ref().map(|linger| linger.widen(&mut desired)).unwrap_or_default();
         let mut changes = diff(&desired, actual, &self.spec.doubtful());
-        let withheld = match self.authority {
-            Authority::Full => 0,
+        lingering.extend(linger.into_iter().flat_map(|linger| linger.withhold(&mut changes, &desired)));
+        let withheld = match authority {
             Authority::Additions => only_additions(&mut changes, actual),
+            Authority::Full | Authority::Lingering(_) => 0,
         };
         let mut rests = Vec::new();
         if !self.resting.is_empty() {
@@ -125,7 +154,7 @@ impl Pass<'_> {
                 !rest
             });
         }
-        Ok(View { desired, changes, withheld, rests })
+        Ok(View { desired, changes, withheld, lingering, rests })
     }
 
     fn report(&self, view: &View, kernel: &impl Kernel, outcome: Outcome) -> Report {
@@ -135,6 +164,7 @@ impl Pass<'_> {
             actual: kernel.actual(),
             remaining: &view.changes,
             withheld: view.withheld,
+            lingering: &view.lingering,
             rests: &view.rests,
         };
         found.report(outcome)
@@ -142,6 +172,11 @@ impl Pass<'_> {
 }
 
 impl Outcome {
+    /// Whether the kernel itself refused something: a program that is missing hinders in another way.
+    fn is_refused_by_kernel(&self) -> bool {
+        self.refusals.values().any(|(_, refusal)| refusal.errno.is_some())
+    }
+
     /// What is refused in the last round counts.
     fn take(&mut self, next: Outcome) {
         for (kind, count) in next.done {

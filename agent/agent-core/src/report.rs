@@ -34,6 +34,8 @@ pub struct Report {
     pub differing: Vec<Difference>,
     /// How many steps were not done because only additions were allowed.
     pub withheld: usize,
+    /// What only an older NodeConfig asked for, and stays for now.
+    pub lingering: BTreeSet<String>,
     /// How many conversations with the kernel broke off while it was changed.
     pub broken: usize,
     /// What an operator should know although everything is as the NodeConfig says.
@@ -121,6 +123,7 @@ pub(crate) struct Found<'a> {
     pub(crate) actual: &'a Actual,
     pub(crate) remaining: &'a ChangeSet,
     pub(crate) withheld: usize,
+    pub(crate) lingering: &'a BTreeSet<String>,
     pub(crate) rests: &'a [(Kind, String)],
 }
 
@@ -144,6 +147,7 @@ impl Found<'_> {
             written: outcome.written,
             differing,
             withheld: self.withheld,
+            lingering: self.lingering.clone(),
             broken: outcome.broken,
             notices: notices(self.desired, &self.actual.host),
             unsupported: self.spec.unsupported.clone(),

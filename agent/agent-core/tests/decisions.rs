@@ -322,5 +322,5 @@ fn the_tables_sets_hold_what_the_node_config_says() {
     assert_eq!(ranges("own4"), ["10.1.0.0-10.1.255.255", "242.31.1.0-242.31.1.255"]);
     assert_eq!(ranges("here4"), ["10.1.1.0-10.1.1.255", "241.31.1.1-241.31.1.1", "242.31.1.1-242.31.1.1"]);
     assert_eq!(ranges("tunnels").len(), 4);
-    assert!(table.chains["prerouting"].rules.len() == 4, "transit is on");
+    assert!(table.chains["prerouting"].rules.len() == 6, "transit is on");
 }

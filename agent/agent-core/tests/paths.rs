@@ -2,88 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod walk;
 mod world;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::collections::BTreeSet;
 
 use agent_core::fake::FakeKernel;
-use agent_core::{
-    Actual, ActualNexthop, INBOUND_TABLE, Known, Nexthop, Refusal, Route, Spec, Step, TABLE, pass,
-};
-use api::{Mac, Vtep};
+use agent_core::{Known, Refusal, Spec, Step, pass};
 use proptest::prelude::*;
-use world::{any_config, host};
-
-/// By which device, to whom, behind which MAC, at which underlay address.
-type Way = (Vtep, IpAddr, Mac, IpAddr);
-
-/// Addresses inside each of the small world's networks.
-const PROBES: [&str; 8] =
-    ["10.2.0.9", "10.3.1.9", "10.3.2.9", "10.77.0.9", "fd02::9", "fd03:1::9", "241.31.9.9", "10.3.9.9"];
-
-/// The ways that a packet to an address may take; `None` where one of them is a dead end, or there is no way at all.
-fn ways(state: &Actual, table: u32, to: IpAddr) -> Option<BTreeSet<Way>> {
-    let led = state.rules.iter().any(|rule| rule.table == table && (rule.family == api::Family::of(to)));
-    let inside = state.routes.iter().filter(|(key, _)| key.table == table && key.destination.contains(to));
-    let best = inside.max_by_key(|(key, _)| (key.destination.prefix(), std::cmp::Reverse(key.metric)));
-    let (_, Some(Route::Via { nexthop, .. })) = best.filter(|_| led)? else { return None };
-    let members = match state.nexthops.get(nexthop)? {
-        ActualNexthop::Ours(Nexthop::Group { members, .. }) => members.clone(),
-        _ => BTreeSet::from([*nexthop]),
-    };
-    members.into_iter().map(|id| way(state, id)).collect()
-}
-
-fn way(state: &Actual, nexthop: u32) -> Option<Way> {
-    let ActualNexthop::Ours(Nexthop::Single { device, gateway }) = state.nexthops.get(&nexthop)? else {
-        return None;
-    };
-    let up = state.devices.get(device).is_some_and(|device| device.up);
-    let mac = state.neighbours.get(&(*device, *gateway)).copied().flatten()?;
-    let behind = state.fdb.iter().find(|(on, of, _)| (on, of) == (device, &mac))?;
-    up.then_some((*device, *gateway, mac, behind.2))
-}
-
-type Map = BTreeMap<(u32, IpAddr), BTreeSet<Way>>;
-
-fn all_ways(state: &Actual) -> Map {
-    let mut map = Map::new();
-    for table in [TABLE, INBOUND_TABLE] {
-        for to in PROBES {
-            let to = to.parse().unwrap();
-            map.extend(ways(state, table, to).map(|ways| ((table, to), ways)));
-        }
-    }
-    map
-}
-
-/// Devices that the kernel cannot change in place: their peers are lost for a moment whatever anybody does.
-fn made_anew(log: &[(agent_core::Stage, Step)]) -> BTreeSet<Vtep> {
-    let anew = |step: &Step| match step {
-        Step::ClearDevice(vtep) => Some(*vtep),
-        Step::ChangeDevice(vtep, change) if change.mac.is_some() => Some(*vtep),
-        _ => None,
-    };
-    log.iter().filter_map(|(_, step)| anew(step)).collect()
-}
-
-/// What leads somewhere in both, and by devices that stay.
-fn common(before: &Map, after: &Map, anew: &BTreeSet<Vtep>) -> Vec<(u32, IpAddr)> {
-    let stays = |ways: &BTreeSet<Way>| ways.iter().all(|(device, ..)| !anew.contains(device));
-    let both = before.iter().filter(|(key, ways)| stays(ways) && after.get(*key).is_some_and(stays));
-    both.map(|(key, _)| *key).collect()
-}
-
-/// Configs that lead somewhere: each gateway has its neighbour, each MAC its FDB entry, except few.
-fn any_living_config() -> impl Strategy<Value = api::NodeConfigSpec> {
-    (any_config(), any::<bool>()).prop_map(|(mut config, tidy)| {
-        if tidy {
-            world::complete(&mut config);
-        }
-        config
-    })
-}
+use walk::{Way, all_ways, any_living_config, common, made_anew, ways};
+use world::host;
 
 /// A network that is cut anew, into broader or narrower routes, while the way to its new gateway cannot be made.
 #[test]

@@ -11,7 +11,7 @@ use world::{any_config, gateway, host, meaning};
 
 fn restore(kernel: &mut FakeKernel, spec: &Spec) -> Report {
     let known = Known::default();
-    Pass { authority: Authority::Additions, ..Pass::new(spec, &known) }.run(kernel).unwrap()
+    Pass { authority: &Authority::Additions, ..Pass::new(spec, &known) }.run(kernel).unwrap()
 }
 
 #[test]

@@ -28,7 +28,9 @@ fn live_once() -> Option<tempfile::TempDir> {
             eventually("the condition", || async {
                 let config = mesh.configs.get(config.metadata.name.as_ref().unwrap()).await.unwrap();
                 let conditions = config.status.unwrap().conditions;
-                let kept = conditions.into_iter().find(|condition| condition.type_ == "LastGoodKept")?;
+                let kept = conditions
+                    .into_iter()
+                    .find(|condition| condition.type_ == api::condition::LAST_GOOD_KEPT)?;
                 (kept.status == "True" && kept.message.contains("generation 1")).then_some(())
             })
             .await;

@@ -16,7 +16,7 @@ pub use forward::{
     nft_forward_chains, nft_own_handles,
 };
 pub use networks::{Ranges, disjoint};
-pub use rules::{Tunnel, table};
+pub use rules::{Tunnel, table, widened};
 pub use table::{Chain, Set, Table};
 
 /// The name of our table, of family `inet`.

@@ -24,6 +24,8 @@ const FILTER: i64 = -10;
 const RAW: i64 = -300;
 /// Before the masquerades of others: the first nat chain that binds a source wins.
 const SRCNAT: i64 = 90;
+/// The chain that a gateway alone has.
+const TRANSIT: &str = "prerouting";
 
 /// A device as far as rules are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,13 +45,17 @@ pub fn table(spec: &FirewallSpec, tunnels: &[Tunnel], own_addresses: &[IpNetwork
         ("postrouting".to_owned(), postrouting(spec)),
     ]);
     if spec.transit {
-        chains.insert("prerouting".to_owned(), prerouting());
+        chains.insert(TRANSIT.to_owned(), prerouting());
     }
-    let mut table = Table { sets: sets(spec, own_addresses), chains, strange: Vec::new() };
-    for rule in table.chains.values_mut().flat_map(|chain| &mut chain.rules) {
+    let chains = chains.into_iter().map(|(name, chain)| (name, in_canonical_form(chain))).collect();
+    Table { sets: sets(spec, own_addresses), chains, strange: Vec::new() }
+}
+
+fn in_canonical_form(mut chain: Chain) -> Chain {
+    for rule in &mut chain.rules {
         *rule = canonical(rule);
     }
-    table
+    chain
 }
 
 fn sets(spec: &FirewallSpec, own_addresses: &[IpNetwork]) -> BTreeMap<String, Set> {
@@ -80,8 +86,29 @@ fn sets(spec: &FirewallSpec, own_addresses: &[IpNetwork]) -> BTreeMap<String, Se
     sets
 }
 
+/// A table that serves packets of nodes which still follow another one as well: its sets hold the addresses of both, and
+/// transit that is not tracked now stays so. What refuses, clamps and translates is this table's alone.
+pub fn widened(table: &Table, present: &Table) -> Table {
+    let mut wide = table.clone();
+    for (name, set) in &mut wide.sets {
+        if let (Set::Addresses(family, ranges), Some(Set::Addresses(of, others))) =
+            (&*set, present.sets.get(name))
+            && family == of
+        {
+            *set = Set::Addresses(*family, Ranges::merge(ranges.iter().chain(others.iter()).collect()));
+        }
+    }
+    let untracked = in_canonical_form(prerouting());
+    if present.chains.get(TRANSIT) == Some(&untracked) {
+        wide.chains.insert(TRANSIT.to_owned(), untracked);
+    }
+    wide
+}
+
 /// Transit, both ways: between remote addresses and own ones of *other* nodes. What is of this node passes here in
-/// both directions and stays tracked, and so does what is for a service.
+/// both directions and stays tracked, and so does what is for a service. What comes *from* a service was translated back
+/// by a node that sends by this one now: tracked here, it would pass for a connection of that service's own, and the
+/// packets to the service, should they come here too, for its answers.
 fn prerouting() -> Chain {
     let mut rules = Vec::new();
     for family in Family::ALL {
@@ -99,8 +126,14 @@ fn prerouting() -> Chain {
             within(family, "daddr", "remote"),
             {"notrack": null},
         ]));
+        rules.push(json!([
+            interface("iifname", "local-tunnels"),
+            within(family, "saddr", "services"),
+            within(family, "daddr", "remote"),
+            {"notrack": null},
+        ]));
     }
-    base("filter", "prerouting", RAW, rules)
+    base("filter", TRANSIT, RAW, rules)
 }
 
 fn forward(spec: &FirewallSpec, tunnels: &[Tunnel]) -> Chain {
@@ -126,7 +159,7 @@ fn forward(spec: &FirewallSpec, tunnels: &[Tunnel]) -> Chain {
 fn mesh(mark: u32) -> Chain {
     let mut rules = Vec::new();
     for family in Family::ALL {
-        for (from, to) in [("own", "own"), ("own", "remote"), ("remote", "own")] {
+        for (from, to) in [("own", "own"), ("own", "remote"), ("remote", "own"), ("services", "remote")] {
             rules.push(json!([
                 within(family, "saddr", from),
                 within(family, "daddr", to),

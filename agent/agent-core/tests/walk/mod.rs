@@ -1,0 +1,120 @@
+//! The ways that packets take through a kernel.
+#![allow(dead_code, unreachable_pub, clippy::unwrap_used, reason = "each test uses its part of it")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use agent_core::{Actual, ActualNexthop, INBOUND_TABLE, Nexthop, Route, RouteKey, Rule, Step, TABLE};
+use api::{Family, Mac, Vtep};
+use proptest::prelude::*;
+
+use crate::world::{any_config, complete};
+
+/// By which device, to whom, behind which MAC, at which underlay address.
+pub type Way = (Vtep, IpAddr, Mac, IpAddr);
+
+/// Addresses inside each of the small world's networks.
+pub const PROBES: [&str; 8] =
+    ["10.2.0.9", "10.3.1.9", "10.3.2.9", "10.77.0.9", "fd02::9", "fd03:1::9", "241.31.9.9", "10.3.9.9"];
+
+/// The ways that a packet to an address may take; `None` where one of them is a dead end, or there is no way at all.
+pub fn ways(state: &Actual, table: u32, to: IpAddr) -> Option<BTreeSet<Way>> {
+    let led = state.rules.iter().any(|rule| rule.table == table && (rule.family == Family::of(to)));
+    let (_, Some(Route::Via { nexthop, .. })) = best(state, table, to).filter(|_| led)? else { return None };
+    by_nexthop(state, *nexthop)
+}
+
+fn by_nexthop(state: &Actual, nexthop: u32) -> Option<BTreeSet<Way>> {
+    let members = match state.nexthops.get(&nexthop)? {
+        ActualNexthop::Ours(Nexthop::Group { members, .. }) => members.clone(),
+        _ => BTreeSet::from([nexthop]),
+    };
+    members.into_iter().map(|id| way(state, id)).collect()
+}
+
+fn best(state: &Actual, table: u32, to: IpAddr) -> Option<(&RouteKey, &Option<Route>)> {
+    let inside = state.routes.iter().filter(|(key, _)| key.table == table && key.destination.contains(to));
+    inside.max_by_key(|(key, _)| (key.destination.prefix(), std::cmp::Reverse(key.metric)))
+}
+
+fn way(state: &Actual, nexthop: u32) -> Option<Way> {
+    let ActualNexthop::Ours(Nexthop::Single { device, gateway }) = state.nexthops.get(&nexthop)? else {
+        return None;
+    };
+    let up = state.devices.get(device).is_some_and(|device| device.up);
+    let mac = state.neighbours.get(&(*device, *gateway)).copied().flatten()?;
+    let behind = state.fdb.iter().find(|(on, of, _)| (on, of) == (device, &mac))?;
+    up.then_some((*device, *gateway, mac, behind.2))
+}
+
+pub type Map = BTreeMap<(u32, IpAddr), BTreeSet<Way>>;
+
+pub fn all_ways(state: &Actual) -> Map {
+    let mut map = Map::new();
+    for table in [TABLE, INBOUND_TABLE] {
+        for to in PROBES {
+            let to = to.parse().unwrap();
+            map.extend(ways(state, table, to).map(|ways| ((table, to), ways)));
+        }
+    }
+    map
+}
+
+/// Devices that the kernel cannot change in place: their peers are lost for a moment whatever anybody does.
+pub fn made_anew(log: &[(agent_core::Stage, Step)]) -> BTreeSet<Vtep> {
+    let anew = |step: &Step| match step {
+        Step::ClearDevice(vtep) => Some(*vtep),
+        Step::ChangeDevice(vtep, change) if change.mac.is_some() => Some(*vtep),
+        _ => None,
+    };
+    log.iter().filter_map(|(_, step)| anew(step)).collect()
+}
+
+/// What leads somewhere in both, and by devices that stay.
+pub fn common(before: &Map, after: &Map, anew: &BTreeSet<Vtep>) -> Vec<(u32, IpAddr)> {
+    let stays = |ways: &BTreeSet<Way>| ways.iter().all(|(device, ..)| !anew.contains(device));
+    let both = before.iter().filter(|(key, ways)| stays(ways) && after.get(*key).is_some_and(stays));
+    both.map(|(key, _)| *key).collect()
+}
+
+/// Configs that lead somewhere: each gateway has its neighbour, each MAC its FDB entry, except few.
+pub fn any_living_config() -> impl Strategy<Value = api::NodeConfigSpec> {
+    (any_config(), any::<bool>()).prop_map(|(mut config, tidy)| {
+        if tidy {
+            complete(&mut config);
+        }
+        config
+    })
+}
+
+/// The ways on of a packet that came in by a device; `None` where it ends here or meets a dead end.
+pub fn received(state: &Actual, by: Vtep, to: IpAddr) -> Option<BTreeSet<Way>> {
+    state.devices.get(&by).filter(|device| device.up)?;
+    ways(state, asked(state, by, to)?, to)
+}
+
+/// Whether a newer state has, in either table, a way to an address that cannot be gone, refuses more of it than the older
+/// one carries, or sends its own outer packets there.
+pub fn is_given_up(old: &Actual, new: &Actual, to: IpAddr) -> bool {
+    let length = |state, table| best(state, table, to).map(|(key, _)| key.destination.prefix());
+    let outer = best(old, TABLE, to)
+        .is_some_and(|(key, _)| new.fdb.iter().any(|(.., endpoint)| key.destination.contains(*endpoint)));
+    outer
+        || [TABLE, INBOUND_TABLE].into_iter().any(|table| match best(new, table, to) {
+            Some((_, Some(Route::Via { nexthop, .. }))) => by_nexthop(new, *nexthop).is_none(),
+            Some((key, Some(Route::Unreachable))) => {
+                length(old, table).is_some_and(|old| key.destination.prefix() > old)
+            }
+            _ => false,
+        })
+}
+
+/// The first table, rule by rule, that has a route.
+fn asked(state: &Actual, by: Vtep, to: IpAddr) -> Option<u32> {
+    let applies = |rule: &&Rule| {
+        rule.family == Family::of(to) && rule.input.as_ref().is_none_or(|input| input == by.name())
+    };
+    let mut rules: Vec<&Rule> = state.rules.iter().filter(applies).collect();
+    rules.sort_by_key(|rule| rule.priority);
+    rules.into_iter().map(|rule| rule.table).find(|table| best(state, *table, to).is_some())
+}
