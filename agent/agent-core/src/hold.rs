@@ -84,6 +84,9 @@ impl Held {
             Step::SetNexthop(id, nexthop @ Nexthop::Group { .. }) => {
                 actual.nexthops.contains_key(id) && self.is_broken(nexthop, actual)
             }
+            Step::SetNeighbour(vtep, address, mac) => {
+                actual.neighbours.contains_key(&(*vtep, *address)) && self.macs.contains(&(*vtep, *mac))
+            }
             // Where nothing leads there now either, an error now is better than a leak.
             Step::AddRoute(key, Route::Unreachable) => {
                 let leads = |(other, route): (&RouteKey, &Option<Route>)| {
@@ -163,11 +166,15 @@ impl Held {
         }
         let members: Vec<u32> = relied.nexthops.iter().flat_map(|id| members(*id, actual)).collect();
         relied.nexthops.extend(members);
+        let behind = |vtep, address| {
+            let mac = actual.neighbours.get(&(vtep, address)).copied().flatten();
+            mac.map(|mac| (vtep, mac))
+        };
+        relied.macs.extend(self.neighbours.iter().filter_map(|(vtep, address)| behind(*vtep, *address)));
         for id in &relied.nexthops {
             if let Some(ActualNexthop::Ours(Nexthop::Single { device, gateway })) = actual.nexthops.get(id) {
-                let mac = actual.neighbours.get(&(*device, *gateway)).copied().flatten();
                 relied.gateways.insert((*device, *gateway));
-                relied.macs.extend(mac.map(|mac| (*device, mac)));
+                relied.macs.extend(behind(*device, *gateway));
                 relied.devices.insert(*device);
             }
         }

@@ -93,7 +93,7 @@ fn a_gateway_that_is_none_any_more_still_carries_what_is_sent_to_it() {
     assert!(!report.lingering.is_empty());
     assert_eq!(received(&kernel.state, Vtep::Bridge, "10.1.3.9".parse().unwrap()), inward);
     // Its own packets, and those that nodes of its cluster still send to it, take the new way.
-    let outward = ways(&kernel.state, agent_core::TABLE, "10.2.0.9".parse().unwrap()).unwrap();
+    let outward = ways(&kernel.state, &(agent_core::TABLE, None, "10.2.0.9".parse().unwrap())).unwrap();
     assert_eq!(outward.into_iter().map(|(by, ..)| by).collect::<Vec<_>>(), [Vtep::Local]);
     // What comes in by the old device is answered by another one now: a strict filter of sources would drop it.
     for vtep in [Vtep::Bridge, Vtep::Local] {
@@ -117,7 +117,7 @@ fn an_answer_to_a_gateway_that_is_none_any_more_finds_its_way() {
     let new = Spec::validate(&config);
     let mut kernel = kernel_of(&old);
     begin(&mut kernel, &new);
-    assert!(ways(&kernel.state, agent_core::TABLE, "242.31.1.2".parse().unwrap()).is_some());
+    assert!(ways(&kernel.state, &(agent_core::TABLE, None, "242.31.1.2".parse().unwrap())).is_some());
 }
 
 /// What lingers of a gateway with more than it should have, after it heard another word.
@@ -248,8 +248,8 @@ proptest! {
             .collect();
         prop_assert_eq!(missing, Vec::<Step>::new());
         let straight: Map = all_ways(&kernel_of(&second).state);
-        for ((table, to), wanted) in straight {
-            prop_assert_eq!(ways(&kernel.state, table, to), Some(wanted), "{} in {}", to, table);
+        for (lookup, wanted) in straight {
+            prop_assert_eq!(ways(&kernel.state, &lookup), Some(wanted), "{:?}", lookup);
         }
     }
 

@@ -8,7 +8,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use agent_core::fake::FakeKernel;
-use agent_core::{Known, Refusal, Spec, Step, pass};
+use agent_core::{Known, Refusal, Spec, Step, TABLE, pass};
 use proptest::prelude::*;
 use walk::{Way, all_ways, any_living_config, common, made_anew, ways};
 use world::host;
@@ -32,7 +32,8 @@ fn a_route_that_works_is_not_given_up_for_a_broken_one_of_another_length() {
         let (first, second) = (config(before, "241.31.2.1"), config(after, "241.31.2.2"));
         let mut kernel = FakeKernel::new(host());
         pass(&mut kernel, &Spec::validate(&first), &Known::default()).unwrap();
-        let way = ways(&kernel.state, TABLE, "10.2.0.9".parse().unwrap());
+        let to_it = (TABLE, None, "10.2.0.9".parse().unwrap());
+        let way = ways(&kernel.state, &to_it);
         assert!(way.is_some());
         kernel.log.clear();
         let mut straight = kernel.clone();
@@ -43,8 +44,30 @@ fn a_route_that_works_is_not_given_up_for_a_broken_one_of_another_length() {
             .refuses
             .insert(neighbour.object(), Refusal { errno: Some(105), message: "ENOBUFS".to_owned() });
         pass(&mut kernel, &Spec::validate(&second), &Known::default()).unwrap();
-        assert_eq!(ways(&kernel.state, TABLE, "10.2.0.9".parse().unwrap()), way, "{before} to {after}");
+        assert_eq!(ways(&kernel.state, &to_it), way, "{before} to {after}");
     }
+}
+
+/// A gateway that gets another MAC, while no FDB entry for it can be made.
+#[test]
+fn a_neighbour_keeps_a_mac_that_leads_somewhere() {
+    let second = {
+        let mut config = world::gateway();
+        config.fdbs[0].mac = "02:54:ac:1f:02:99".to_owned();
+        config.arps[0].mac = config.fdbs[0].mac.clone();
+        Spec::validate(&config)
+    };
+    let mut kernel = FakeKernel::new(host());
+    pass(&mut kernel, &Spec::validate(&world::gateway()), &Known::default()).unwrap();
+    let (neighbours, fdb) = (kernel.state.neighbours.clone(), kernel.state.fdb.clone());
+    let refused =
+        Step::SetFdb(api::Vtep::Bridge, "02:54:ac:1f:02:99".parse().unwrap(), "172.31.2.1".parse().unwrap());
+    kernel.refuses.insert(refused.object(), Refusal { errno: Some(105), message: "ENOBUFS".to_owned() });
+    pass(&mut kernel, &second, &Known::default()).unwrap();
+    assert_eq!((&kernel.state.neighbours, &kernel.state.fdb), (&neighbours, &fdb));
+    kernel.refuses.clear();
+    assert!(pass(&mut kernel, &second, &Known::default()).unwrap().is_applied());
+    assert_ne!(kernel.state.neighbours, neighbours);
 }
 
 proptest! {
@@ -64,7 +87,7 @@ proptest! {
         let watched = kernel.watch.take().unwrap();
         for key in common(&before, &after, &made_anew(&kernel.log)) {
             for (place, state) in watched.iter().enumerate() {
-                let now = ways(state, key.0, key.1);
+                let now = ways(state, &key);
                 prop_assert!(now.is_some(), "{key:?} is lost after {:?}", kernel.log[place]);
                 let known: BTreeSet<Way> = before[&key].union(&after[&key]).copied().collect();
                 // A neighbour or an FDB entry that changes in place makes ways that neither end has, for a moment.
@@ -100,7 +123,7 @@ proptest! {
         for key in common(&before, &after, &made_anew(&straight.log)) {
             for (place, state) in watched.iter().enumerate() {
                 prop_assert!(
-                    ways(state, key.0, key.1).is_some(),
+                    ways(state, &key).is_some(),
                     "{key:?} is lost after {:?} because {failing} failed", kernel.log[place]
                 );
             }

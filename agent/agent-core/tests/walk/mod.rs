@@ -17,10 +17,17 @@ pub type Way = (Vtep, IpAddr, Mac, IpAddr);
 pub const PROBES: [&str; 8] =
     ["10.2.0.9", "10.3.1.9", "10.3.2.9", "10.77.0.9", "fd02::9", "fd03:1::9", "241.31.9.9", "10.3.9.9"];
 
-/// The ways that a packet to an address may take; `None` where one of them is a dead end, or there is no way at all.
-pub fn ways(state: &Actual, table: u32, to: IpAddr) -> Option<BTreeSet<Way>> {
-    let led = state.rules.iter().any(|rule| rule.table == table && (rule.family == Family::of(to)));
-    let (_, Some(Route::Via { nexthop, .. })) = best(state, table, to).filter(|_| led)? else { return None };
+/// A table, the device by which packets must have come in to be led to it (`None`: any), and where they want to go.
+pub type Lookup = (u32, Option<String>, IpAddr);
+
+/// The ways that such packets may take; `None` where one of them is a dead end, or there is no way at all.
+pub fn ways(state: &Actual, (table, input, to): &Lookup) -> Option<BTreeSet<Way>> {
+    let leads = |rule: &Rule| (rule.table, &rule.input, rule.family) == (*table, input, Family::of(*to));
+    state.rules.iter().any(leads).then(|| by_table(state, *table, *to)).flatten()
+}
+
+fn by_table(state: &Actual, table: u32, to: IpAddr) -> Option<BTreeSet<Way>> {
+    let (_, Some(Route::Via { nexthop, .. })) = best(state, table, to)? else { return None };
     by_nexthop(state, *nexthop)
 }
 
@@ -47,17 +54,13 @@ fn way(state: &Actual, nexthop: u32) -> Option<Way> {
     up.then_some((*device, *gateway, mac, behind.2))
 }
 
-pub type Map = BTreeMap<(u32, IpAddr), BTreeSet<Way>>;
+pub type Map = BTreeMap<Lookup, BTreeSet<Way>>;
 
 pub fn all_ways(state: &Actual) -> Map {
-    let mut map = Map::new();
-    for table in [TABLE, INBOUND_TABLE] {
-        for to in PROBES {
-            let to = to.parse().unwrap();
-            map.extend(ways(state, table, to).map(|ways| ((table, to), ways)));
-        }
-    }
-    map
+    let ours = state.rules.iter().filter(|rule| [TABLE, INBOUND_TABLE].contains(&rule.table));
+    let lookups =
+        ours.flat_map(|rule| PROBES.map(|to| (rule.table, rule.input.clone(), to.parse().unwrap())));
+    lookups.filter_map(|lookup| ways(state, &lookup).map(|ways| (lookup, ways))).collect()
 }
 
 /// Devices that the kernel cannot change in place: their peers are lost for a moment whatever anybody does.
@@ -71,10 +74,10 @@ pub fn made_anew(log: &[(agent_core::Stage, Step)]) -> BTreeSet<Vtep> {
 }
 
 /// What leads somewhere in both, and by devices that stay.
-pub fn common(before: &Map, after: &Map, anew: &BTreeSet<Vtep>) -> Vec<(u32, IpAddr)> {
+pub fn common(before: &Map, after: &Map, anew: &BTreeSet<Vtep>) -> Vec<Lookup> {
     let stays = |ways: &BTreeSet<Way>| ways.iter().all(|(device, ..)| !anew.contains(device));
     let both = before.iter().filter(|(key, ways)| stays(ways) && after.get(*key).is_some_and(stays));
-    both.map(|(key, _)| *key).collect()
+    both.map(|(key, _)| key.clone()).collect()
 }
 
 /// Configs that lead somewhere: each gateway has its neighbour, each MAC its FDB entry, except few.
@@ -90,7 +93,7 @@ pub fn any_living_config() -> impl Strategy<Value = api::NodeConfigSpec> {
 /// The ways on of a packet that came in by a device; `None` where it ends here or meets a dead end.
 pub fn received(state: &Actual, by: Vtep, to: IpAddr) -> Option<BTreeSet<Way>> {
     state.devices.get(&by).filter(|device| device.up)?;
-    ways(state, asked(state, by, to)?, to)
+    by_table(state, asked(state, by, to)?, to)
 }
 
 /// Whether a newer state has, in either table, a way to an address that cannot be gone, refuses more of it than the older
