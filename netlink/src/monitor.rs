@@ -15,6 +15,7 @@ use netlink_packet_route::route::RouteHeader;
 use netlink_packet_route::rule::RuleHeader;
 
 use crate::attributes::{self, Malformed};
+use crate::fdb::FdbEntry;
 use crate::ip::Family;
 use crate::nexthop::{self, NHA_ID, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use crate::subscription::Subscription;
@@ -69,6 +70,10 @@ pub enum Event {
     Fdb {
         /// The device.
         device: u32,
+        /// The entry, where it is one of the device's own table.
+        entry: Option<FdbEntry>,
+        /// Whether it is there now.
+        present: bool,
     },
     /// A nexthop object.
     Nexthop {
@@ -122,11 +127,7 @@ fn event(frame: &Frame<'_>) -> Result<Option<Event>, Malformed> {
         }
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => route(payload)?,
         libc::RTM_NEWRULE | libc::RTM_DELRULE => rule(payload)?,
-        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
-            let NeighbourHeader { family, ifindex: device, .. } = NeighbourHeader::parse(payload)?;
-            let fdb = family == AddressFamily::Bridge;
-            Some(if fdb { Event::Fdb { device } } else { Event::Neighbour { device } })
-        }
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => Some(neighbour(frame)?),
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
             number(payload, nexthop::HEADER, NHA_ID)?.map(|id| Event::Nexthop { id })
         }
@@ -148,6 +149,17 @@ fn link(payload: &[u8]) -> Result<Option<Event>, Malformed> {
         }
     }
     Ok(Some(Event::Link { index: header.index, name }))
+}
+
+fn neighbour(frame: &Frame<'_>) -> Result<Event, Malformed> {
+    let NeighbourHeader { family, ifindex: device, .. } = NeighbourHeader::parse(frame.payload)?;
+    if family != AddressFamily::Bridge {
+        return Ok(Event::Neighbour { device });
+    }
+    let present = frame.message_type == libc::RTM_NEWNEIGH;
+    // What has gone is described like what has come.
+    let entry = FdbEntry::decode(&Frame { message_type: libc::RTM_NEWNEIGH, ..*frame })?;
+    Ok(Event::Fdb { device, entry, present })
 }
 
 fn route(payload: &[u8]) -> Result<Option<Event>, Malformed> {

@@ -10,6 +10,7 @@ use agent_core::{Actual, ActualNexthop, Nexthop, PROTOCOL, Refusal, Route, Route
 use api::{Mac, Vtep};
 use netlink::{NeighbourState, Object, Told};
 
+use super::echoes::FdbChange;
 use super::parts::Parts;
 use super::read::{self, Devices};
 
@@ -17,25 +18,40 @@ use super::read::{self, Devices};
 #[derive(Default)]
 struct Testimony {
     neighbours: BTreeMap<(Vtep, IpAddr), Option<Mac>>,
-    fdb: BTreeMap<(Vtep, Mac, IpAddr), bool>,
+    fdb: BTreeMap<(Vtep, Mac, IpAddr), Vec<FdbChange>>,
     nexthops: BTreeMap<u32, Option<ActualNexthop>>,
     routes: BTreeMap<RouteKey, Option<Option<Route>>>,
 }
 
-/// Takes the steps that were done into what was read, and says what is in doubt now.
+/// What is known after some steps.
+pub(super) struct Confirmed {
+    /// What is in doubt now.
+    pub(super) doubts: Parts,
+    /// What was told of FDB entries and is no news to anybody any more.
+    pub(super) fdb: Vec<FdbChange>,
+}
+
+/// Takes the steps that were done into what was read.
 pub(super) fn confirm(
     actual: &mut Actual,
     devices: &Devices,
     steps: &[Step],
     answers: &[Result<(), Refusal>],
     told: Vec<Told>,
-) -> Parts {
-    let testimony = Testimony::of(told, devices);
+) -> Confirmed {
+    let mut testimony = Testimony::of(told, devices);
     let mut doubts = Parts::NONE;
+    let mut fdb = Vec::new();
     for (step, _) in steps.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
-        doubts = doubts.and(testimony.take(step, actual));
+        let in_doubt = testimony.take(step, actual);
+        doubts = doubts.and(in_doubt);
+        if let Step::SetFdb(vtep, mac, to) | Step::DeleteFdb(vtep, mac, to) = step
+            && in_doubt == Parts::NONE
+        {
+            fdb.extend(testimony.fdb.remove(&(*vtep, *mac, *to)).unwrap_or_default());
+        }
     }
-    doubts
+    Confirmed { doubts, fdb }
 }
 
 impl Testimony {
@@ -52,7 +68,8 @@ impl Testimony {
                 Object::Fdb(entry) => {
                     let Some(vtep) = devices.ours.get(&entry.device) else { continue };
                     let Some(to) = entry.destination else { continue };
-                    testimony.fdb.insert((*vtep, Mac(entry.mac.0), to), present);
+                    let key = (*vtep, Mac(entry.mac.0), to);
+                    testimony.fdb.entry(key).or_default().push((entry, present));
                 }
                 Object::Nexthop(nexthop) => {
                     let found = present.then(|| read::nexthop(&nexthop, devices));
@@ -86,7 +103,7 @@ impl Testimony {
                 _ => Parts::NEIGHBOURS,
             },
             Step::SetFdb(vtep, mac, to) => self.take_fdb(*vtep, *mac, *to, actual),
-            Step::DeleteFdb(vtep, mac, to) => match self.fdb.get(&(*vtep, *mac, *to)) {
+            Step::DeleteFdb(vtep, mac, to) => match self.is_there(*vtep, *mac, *to) {
                 Some(false) => {
                     actual.fdb.remove(&(*vtep, *mac, *to));
                     Parts::NONE
@@ -119,9 +136,14 @@ impl Testimony {
         }
     }
 
+    /// What was told last of an FDB entry.
+    fn is_there(&self, vtep: Vtep, mac: Mac, to: IpAddr) -> Option<bool> {
+        self.fdb.get(&(vtep, mac, to))?.last().map(|(_, present)| *present)
+    }
+
     /// The destination of a MAC that is changed in place is not told to have gone.
     fn take_fdb(&self, vtep: Vtep, mac: Mac, to: IpAddr, actual: &mut Actual) -> Parts {
-        if self.fdb.get(&(vtep, mac, to)) != Some(&true) {
+        if self.is_there(vtep, mac, to) != Some(true) {
             return Parts::FDB;
         }
         let before: Vec<IpAddr> = actual.behind(vtep, mac).collect();

@@ -1,0 +1,151 @@
+//! Which notifications of FDB entries are those of our own steps.
+//!
+//! VXLAN does not say who caused a notification. But two sockets hear each one: the witness, while our steps are made, and
+//! whoever listens for changes, some time before or after. What the witness told and the model holds is an echo when it is
+//! heard the other time; each echo is good for one notification. Where one socket may have lost something, nothing is.
+
+use std::collections::BTreeMap;
+
+use netlink::FdbEntry;
+
+/// An entry, and whether it is there now.
+pub(super) type FdbChange = (FdbEntry, bool);
+
+/// Changes that wait for more than this are not counted any more.
+const MOST: usize = 10_000;
+
+/// What one of the two sockets has told and the other one has not yet, each with how often.
+#[derive(Debug, Default)]
+pub(super) struct Echoes {
+    /// Whether anybody listens for changes.
+    listening: bool,
+    /// Whether some were lost since the last reading.
+    lost: bool,
+    /// What the witness told.
+    expected: BTreeMap<FdbChange, usize>,
+    /// What was heard: somebody else's, as long as the witness has not told it.
+    heard: BTreeMap<FdbChange, usize>,
+}
+
+impl Echoes {
+    /// Somebody begins to listen.
+    pub(super) fn listen(&mut self) {
+        self.listening = true;
+    }
+
+    /// A notification was heard. Whether it is news.
+    pub(super) fn hear(&mut self, change: FdbChange) -> bool {
+        if take_one(&mut self.expected, &change) {
+            return false;
+        }
+        if self.heard.len() < MOST {
+            *self.heard.entry(change).or_default() += 1;
+        } else {
+            self.lose();
+        }
+        true
+    }
+
+    /// The witness told of these, and the model holds what they say.
+    pub(super) fn account(&mut self, changes: Vec<FdbChange>) {
+        for change in changes {
+            let heard = take_one(&mut self.heard, &change);
+            if !heard && self.listening && !self.lost {
+                *self.expected.entry(change).or_default() += 1;
+            }
+        }
+    }
+
+    /// Notifications were lost, and nobody knows which.
+    pub(super) fn lose(&mut self) {
+        self.lost = true;
+        self.expected.clear();
+        self.heard.clear();
+    }
+
+    /// Whether something was heard, or lost, that is not our own.
+    pub(super) fn has_news(&self) -> bool {
+        self.lost || !self.heard.is_empty()
+    }
+
+    /// Everything is read now. What is still expected may have been lost without a word: it is not, for ever.
+    pub(super) fn settle(&mut self, whole: bool) {
+        self.lost = false;
+        self.heard.clear();
+        if whole {
+            self.expected.clear();
+        }
+    }
+}
+
+fn take_one(changes: &mut BTreeMap<FdbChange, usize>, change: &FdbChange) -> bool {
+    match changes.get_mut(change) {
+        Some(1) => changes.remove(change).is_some(),
+        Some(count) => {
+            *count -= 1;
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use super::*;
+
+    fn change(last: u8, present: bool) -> FdbChange {
+        let to = IpAddr::from([192, 0, 2, last]);
+        (FdbEntry::permanent(7, netlink::Mac([2, 0, 0, 0, 0, last]), to), present)
+    }
+
+    fn listening() -> Echoes {
+        Echoes { listening: true, ..Echoes::default() }
+    }
+
+    #[test]
+    fn an_own_step_is_no_news_whichever_socket_is_the_first() {
+        let mut echoes = listening();
+        assert!(echoes.hear(change(1, true)));
+        assert!(echoes.has_news(), "nobody has told whose it is");
+        echoes.account(vec![change(1, true), change(2, true)]);
+        assert!(!echoes.has_news());
+        assert!(!echoes.hear(change(2, true)));
+        assert!(echoes.hear(change(2, true)), "it is good for one notification");
+        assert!(echoes.has_news());
+    }
+
+    #[test]
+    fn what_others_do_to_the_same_entry_is_news() {
+        let mut echoes = listening();
+        echoes.account(vec![change(1, true)]);
+        assert!(echoes.hear(change(1, false)));
+        assert!(echoes.has_news());
+        echoes.settle(false);
+        assert!(!echoes.has_news());
+        assert!(!echoes.hear(change(1, true)), "it comes late, and is ours");
+    }
+
+    #[test]
+    fn where_something_was_lost_nothing_is_taken_for_an_echo() {
+        let mut echoes = listening();
+        echoes.account(vec![change(1, true)]);
+        echoes.lose();
+        echoes.account(vec![change(2, true)]);
+        assert!(echoes.has_news());
+        echoes.settle(true);
+        assert!(echoes.hear(change(1, true)) && echoes.hear(change(2, true)));
+    }
+
+    #[test]
+    fn where_nobody_listens_nothing_is_kept_and_a_whole_reading_ends_all_waiting() {
+        let mut echoes = Echoes::default();
+        echoes.account(vec![change(1, true)]);
+        echoes.listen();
+        assert!(echoes.hear(change(1, true)));
+        echoes.account(vec![change(2, true)]);
+        echoes.settle(true);
+        assert!(echoes.hear(change(2, true)));
+    }
+}

@@ -1,0 +1,113 @@
+//! What is heard of a real kernel while it is changed by us and by others.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use agent_core::{Known, Pass, Reading, Spec};
+use api::NodeConfigSpec;
+use api::node_config::{Arp, Device, Fdb};
+use netlink::Event;
+use nix::sched::{CloneFlags, unshare};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+use super::RealKernel;
+use super::parts::Parts;
+use crate::events::{self, Wake};
+
+fn sh(script: &str) {
+    let status = Command::new("sh").args(["-ec", script]).status().unwrap();
+    assert!(status.success(), "{script}");
+}
+
+/// One peer, at this underlay address.
+fn config(mac: &str, ip: &str) -> NodeConfigSpec {
+    let dev = || "vx-bridge".to_owned();
+    NodeConfigSpec {
+        devices: vec![Device {
+            kind: "vxlan".to_owned(),
+            name: dev(),
+            addr: "241.31.1.1/32".to_owned(),
+            mac: "02:54:ff:00:00:01".to_owned(),
+            bind_dev: "eth0".to_owned(),
+            id: 54,
+            port: 4876,
+            ..Device::default()
+        }],
+        arps: vec![Arp { ip: "241.31.2.1".to_owned(), mac: mac.to_owned(), dev: dev() }],
+        fdbs: vec![Fdb { ip: ip.to_owned(), mac: mac.to_owned(), dev: dev() }],
+        ..NodeConfigSpec::default()
+    }
+}
+
+fn keep(kernel: &mut RealKernel, config: &NodeConfigSpec) -> usize {
+    let (spec, known) = (Spec::validate(config), Known::default());
+    let report = Pass { reading: Reading::Current, ..Pass::new(&spec, &known) }.run(kernel).unwrap();
+    assert_eq!(report.differing, []);
+    report.changed
+}
+
+/// Whether the FDB was heard of before a stranger's rule, which is made now: what happened before it is heard before it.
+fn heard_of_fdb(wakes: &mut UnboundedReceiver<Wake>, mark: u32) -> bool {
+    let end = Instant::now() + Duration::from_secs(20);
+    let mut of_fdb = false;
+    loop {
+        sh(&format!("ip rule add pref {mark} lookup 300; ip rule del pref {mark}"));
+        while let Ok(wake) = wakes.try_recv() {
+            match wake {
+                Wake::Netlink(Event::Rule { priority, .. }) if priority == mark => return of_fdb,
+                Wake::Netlink(Event::Fdb { .. }) => of_fdb = true,
+                _ => {}
+            }
+        }
+        assert!(Instant::now() < end, "never: notification of rule {mark}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn on_a_host(test: impl FnOnce() + Send + 'static) {
+    let run = || {
+        if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
+            println!("skipped: no network namespace: {error}");
+            assert!(std::env::var_os("CI").is_none(), "under CI nothing may be skipped");
+            return;
+        }
+        sh("ip link set lo up; ip link add eth0 type veth peer name wire; ip addr add 172.31.1.1/16 dev eth0
+            ip link set eth0 up; ip link set wire up");
+        test();
+    };
+    std::thread::spawn(run).join().unwrap();
+}
+
+#[test]
+fn own_changes_of_the_fdb_bring_nothing_into_doubt_and_strangers_do() {
+    on_a_host(|| {
+        let mut kernel = RealKernel::open().unwrap();
+        let (wakes, mut heard) = unbounded_channel();
+        events::listen(kernel.port(), kernel.doubts(), wakes).unwrap();
+        heard_of_fdb(&mut heard, 401);
+        let [first, moved, renamed] = [
+            config("02:54:00:00:00:01", "172.31.2.1"),
+            config("02:54:00:00:00:01", "172.31.2.2"),
+            config("02:54:00:00:00:02", "172.31.2.2"),
+        ];
+        keep(&mut kernel, &first);
+        heard_of_fdb(&mut heard, 402);
+        keep(&mut kernel, &first);
+        for (config, writes, mark) in [(&moved, 1, 403), (&renamed, 3, 404), (&first, 3, 405)] {
+            assert_eq!(keep(&mut kernel, config), writes);
+            heard_of_fdb(&mut heard, mark);
+            assert!(!kernel.doubts.holds(Parts::FDB), "after {mark}");
+            assert_eq!(keep(&mut kernel, config), 0);
+        }
+        for (damage, mark) in [
+            ("bridge fdb replace 02:54:00:00:00:01 dev vx-bridge dst 172.31.66.66 self permanent", 406),
+            ("bridge fdb del 02:54:00:00:00:01 dev vx-bridge dst 172.31.2.1 self", 407),
+            ("bridge fdb append 02:54:00:00:00:03 dev vx-bridge dst 172.31.2.1 self permanent", 408),
+        ] {
+            sh(damage);
+            assert!(heard_of_fdb(&mut heard, mark), "{damage}");
+            assert!(kernel.doubts.holds(Parts::FDB), "{damage}");
+            assert_eq!(keep(&mut kernel, &first), 1, "{damage}");
+        }
+    });
+}
