@@ -69,7 +69,9 @@ impl Wake {
             }
             Wake::Netlink(Event::Address { device }) if is_ours(*device) => Urgency::Now,
             Wake::Netlink(Event::Link { .. } | Event::Address { .. }) => Urgency::Later,
-            Wake::Netlink(Event::Neighbour { device } | Event::Fdb { device, .. }) if is_ours(*device) => {
+            Wake::Netlink(Event::Neighbour { device, .. } | Event::Fdb { device, .. })
+                if is_ours(*device) =>
+            {
                 Urgency::Now
             }
             Wake::Netlink(Event::Route { table: TABLE | INBOUND_TABLE, .. }) => Urgency::Now,
@@ -225,7 +227,7 @@ mod tests {
         let urgency = |event: Event| Wake::Netlink(event).urgency(ours);
         assert_eq!(urgency(Event::Link { index: 9, name: "vx-bridge".to_owned() }), Urgency::Now);
         assert_eq!(urgency(Event::Link { index: 9, name: "veth12".to_owned() }), Urgency::Later);
-        assert_eq!(urgency(Event::Neighbour { device: 9 }), Urgency::None);
+        assert_eq!(urgency(Event::Neighbour { device: 9, entry: None, present: true }), Urgency::None);
         assert_eq!(urgency(Event::Fdb { device: 7, entry: None, present: true }), Urgency::Now);
         let route = |table| Event::Route { family: netlink::Family::V4, table, protocol: 4 };
         assert_eq!(urgency(route(200)), Urgency::Now);

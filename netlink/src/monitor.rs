@@ -17,6 +17,7 @@ use netlink_packet_route::rule::RuleHeader;
 use crate::attributes::{self, Malformed};
 use crate::fdb::FdbEntry;
 use crate::ip::Family;
+use crate::neighbour::Neighbour;
 use crate::nexthop::{self, NHA_ID, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use crate::subscription::Subscription;
 use crate::transport::{Error, Frame};
@@ -65,6 +66,10 @@ pub enum Event {
     Neighbour {
         /// The device.
         device: u32,
+        /// The entry, where it is one of IPv4 or IPv6.
+        entry: Option<Neighbour>,
+        /// Whether it is there now.
+        present: bool,
     },
     /// A forwarding entry.
     Fdb {
@@ -153,13 +158,13 @@ fn link(payload: &[u8]) -> Result<Option<Event>, Malformed> {
 
 fn neighbour(frame: &Frame<'_>) -> Result<Event, Malformed> {
     let NeighbourHeader { family, ifindex: device, .. } = NeighbourHeader::parse(frame.payload)?;
-    if family != AddressFamily::Bridge {
-        return Ok(Event::Neighbour { device });
-    }
     let present = frame.message_type == libc::RTM_NEWNEIGH;
     // What has gone is described like what has come.
-    let entry = FdbEntry::decode(&Frame { message_type: libc::RTM_NEWNEIGH, ..*frame })?;
-    Ok(Event::Fdb { device, entry, present })
+    let frame = Frame { message_type: libc::RTM_NEWNEIGH, ..*frame };
+    Ok(match family {
+        AddressFamily::Bridge => Event::Fdb { device, entry: FdbEntry::decode(&frame)?, present },
+        _ => Event::Neighbour { device, entry: Neighbour::decode(&frame)?, present },
+    })
 }
 
 fn route(payload: &[u8]) -> Result<Option<Event>, Malformed> {

@@ -10,7 +10,7 @@ use agent_core::{Actual, ActualNexthop, Nexthop, PROTOCOL, Refusal, Route, Route
 use api::{Mac, Vtep};
 use netlink::{NeighbourState, Object, Told};
 
-use super::echoes::FdbChange;
+use super::echoes::{Change, Entry};
 use super::parts::Parts;
 use super::read::{self, Devices};
 
@@ -18,17 +18,40 @@ use super::read::{self, Devices};
 #[derive(Default)]
 struct Testimony {
     neighbours: BTreeMap<(Vtep, IpAddr), Option<Mac>>,
-    fdb: BTreeMap<(Vtep, Mac, IpAddr), Vec<FdbChange>>,
+    fdb: BTreeMap<(Vtep, Mac, IpAddr), bool>,
     nexthops: BTreeMap<u32, Option<ActualNexthop>>,
     routes: BTreeMap<RouteKey, Option<Option<Route>>>,
+    /// What will be heard again without a word of who did it, by what it is about.
+    echoes: BTreeMap<About, Vec<Change>>,
+}
+
+/// What a step on the FDB or on a neighbour is about.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Fdb(Vtep, Mac, IpAddr),
+    Neighbour(Vtep, IpAddr),
+}
+
+impl About {
+    fn of(step: &Step) -> Option<Self> {
+        match step {
+            Step::SetFdb(vtep, mac, to) | Step::DeleteFdb(vtep, mac, to) => {
+                Some(About::Fdb(*vtep, *mac, *to))
+            }
+            Step::SetNeighbour(vtep, address, _) | Step::DeleteNeighbour(vtep, address) => {
+                Some(About::Neighbour(*vtep, *address))
+            }
+            _ => None,
+        }
+    }
 }
 
 /// What is known after some steps.
 pub(super) struct Confirmed {
     /// What is in doubt now.
     pub(super) doubts: Parts,
-    /// What was told of FDB entries and is no news to anybody any more.
-    pub(super) fdb: Vec<FdbChange>,
+    /// What is no news to anybody any more.
+    pub(super) echoes: Vec<Change>,
 }
 
 /// Takes the steps that were done into what was read.
@@ -41,35 +64,38 @@ pub(super) fn confirm(
 ) -> Confirmed {
     let mut testimony = Testimony::of(told, devices);
     let mut doubts = Parts::NONE;
-    let mut fdb = Vec::new();
+    let mut echoes = Vec::new();
     for (step, _) in steps.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
         let in_doubt = testimony.take(step, actual);
         doubts = doubts.and(in_doubt);
-        if let Step::SetFdb(vtep, mac, to) | Step::DeleteFdb(vtep, mac, to) = step
-            && in_doubt == Parts::NONE
-        {
-            fdb.extend(testimony.fdb.remove(&(*vtep, *mac, *to)).unwrap_or_default());
+        if in_doubt == Parts::NONE {
+            echoes.extend(
+                About::of(step).and_then(|about| testimony.echoes.remove(&about)).unwrap_or_default(),
+            );
         }
     }
-    Confirmed { doubts, fdb }
+    Confirmed { doubts, echoes }
 }
 
 impl Testimony {
     fn of(told: Vec<Told>, devices: &Devices) -> Self {
         let mut testimony = Testimony::default();
-        for Told { present, object } in told {
+        for Told { present, object, port } in told {
             match object {
                 Object::Neighbour(neighbour) => {
                     let Some(vtep) = devices.ours.get(&neighbour.device) else { continue };
                     let permanent = present && neighbour.state == NeighbourState::Permanent;
                     let mac = neighbour.mac.filter(|_| permanent).map(|mac| Mac(mac.0));
                     testimony.neighbours.insert((*vtep, neighbour.address), mac);
+                    let about = About::Neighbour(*vtep, neighbour.address);
+                    testimony.note(about, (Entry::Neighbour(neighbour), present), port);
                 }
                 Object::Fdb(entry) => {
                     let Some(vtep) = devices.ours.get(&entry.device) else { continue };
                     let Some(to) = entry.destination else { continue };
-                    let key = (*vtep, Mac(entry.mac.0), to);
-                    testimony.fdb.entry(key).or_default().push((entry, present));
+                    testimony.fdb.insert((*vtep, Mac(entry.mac.0), to), present);
+                    let about = About::Fdb(*vtep, Mac(entry.mac.0), to);
+                    testimony.note(about, (Entry::Fdb(entry), present), port);
                 }
                 Object::Nexthop(nexthop) => {
                     let found = present.then(|| read::nexthop(&nexthop, devices));
@@ -84,6 +110,13 @@ impl Testimony {
             }
         }
         testimony
+    }
+
+    /// Who listens leaves out what our own socket is named for.
+    fn note(&mut self, about: About, change: Change, port: u32) {
+        if port == 0 {
+            self.echoes.entry(about).or_default().push(change);
+        }
     }
 
     fn take(&self, step: &Step, actual: &mut Actual) -> Parts {
@@ -103,7 +136,7 @@ impl Testimony {
                 _ => Parts::NEIGHBOURS,
             },
             Step::SetFdb(vtep, mac, to) => self.take_fdb(*vtep, *mac, *to, actual),
-            Step::DeleteFdb(vtep, mac, to) => match self.is_there(*vtep, *mac, *to) {
+            Step::DeleteFdb(vtep, mac, to) => match self.fdb.get(&(*vtep, *mac, *to)) {
                 Some(false) => {
                     actual.fdb.remove(&(*vtep, *mac, *to));
                     Parts::NONE
@@ -136,14 +169,9 @@ impl Testimony {
         }
     }
 
-    /// What was told last of an FDB entry.
-    fn is_there(&self, vtep: Vtep, mac: Mac, to: IpAddr) -> Option<bool> {
-        self.fdb.get(&(vtep, mac, to))?.last().map(|(_, present)| *present)
-    }
-
     /// The destination of a MAC that is changed in place is not told to have gone.
     fn take_fdb(&self, vtep: Vtep, mac: Mac, to: IpAddr, actual: &mut Actual) -> Parts {
-        if self.is_there(vtep, mac, to) != Some(true) {
+        if self.fdb.get(&(vtep, mac, to)) != Some(&true) {
             return Parts::FDB;
         }
         let before: Vec<IpAddr> = actual.behind(vtep, mac).collect();

@@ -1,17 +1,27 @@
-//! Which notifications of FDB entries are those of our own steps.
+//! Which notifications are those of our own steps, where the kernel does not say so.
 //!
-//! VXLAN does not say who caused a notification. But two sockets hear each one: the witness, while our steps are made, and
-//! whoever listens for changes, some time before or after. What the witness told and the model holds is an echo when it is
-//! heard the other time; each echo is good for one notification. Where one socket may have lost something, nothing is.
+//! VXLAN never says who caused a notification, and of a neighbour that is deleted only the first of two does. But two
+//! sockets hear each one: the witness, while our steps are made, and whoever listens for changes, some time before or
+//! after. What the witness told and the model holds is an echo when it is heard the other time; each echo is good for one
+//! notification. Where one socket may have lost something, nothing is.
 
 use std::collections::BTreeMap;
 
-use netlink::FdbEntry;
+use netlink::{FdbEntry, Neighbour};
+
+use super::parts::Parts;
+
+/// What a notification is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Entry {
+    Fdb(FdbEntry),
+    Neighbour(Neighbour),
+}
 
 /// An entry, and whether it is there now.
-pub(super) type FdbChange = (FdbEntry, bool);
+pub(super) type Change = (Entry, bool);
 
-/// Changes that wait for more than this are not counted any more.
+/// More than this are not counted one by one.
 const MOST: usize = 10_000;
 
 /// What one of the two sockets has told and the other one has not yet, each with how often.
@@ -22,9 +32,9 @@ pub(super) struct Echoes {
     /// Whether some were lost since the last reading.
     lost: bool,
     /// What the witness told.
-    expected: BTreeMap<FdbChange, usize>,
+    expected: BTreeMap<Change, usize>,
     /// What was heard: somebody else's, as long as the witness has not told it.
-    heard: BTreeMap<FdbChange, usize>,
+    heard: BTreeMap<Change, usize>,
 }
 
 impl Echoes {
@@ -34,7 +44,7 @@ impl Echoes {
     }
 
     /// A notification was heard. Whether it is news.
-    pub(super) fn hear(&mut self, change: FdbChange) -> bool {
+    pub(super) fn hear(&mut self, change: Change) -> bool {
         if take_one(&mut self.expected, &change) {
             return false;
         }
@@ -47,7 +57,7 @@ impl Echoes {
     }
 
     /// The witness told of these, and the model holds what they say.
-    pub(super) fn account(&mut self, changes: Vec<FdbChange>) {
+    pub(super) fn account(&mut self, changes: Vec<Change>) {
         for change in changes {
             let heard = take_one(&mut self.heard, &change);
             if !heard && self.listening && !self.lost {
@@ -63,9 +73,14 @@ impl Echoes {
         self.heard.clear();
     }
 
-    /// Whether something was heard, or lost, that is not our own.
-    pub(super) fn has_news(&self) -> bool {
-        self.lost || !self.heard.is_empty()
+    /// What was heard, or lost, that is not our own.
+    pub(super) fn news(&self) -> Parts {
+        let of = |(entry, _): &Change| match entry {
+            Entry::Fdb(_) => Parts::FDB,
+            Entry::Neighbour(_) => Parts::NEIGHBOURS,
+        };
+        let lost = if self.lost { Parts::FDB.and(Parts::NEIGHBOURS) } else { Parts::NONE };
+        self.heard.keys().map(of).fold(lost, Parts::and)
     }
 
     /// Everything is read now. What is still expected may have been lost without a word: it is not, for ever.
@@ -78,7 +93,7 @@ impl Echoes {
     }
 }
 
-fn take_one(changes: &mut BTreeMap<FdbChange, usize>, change: &FdbChange) -> bool {
+fn take_one(changes: &mut BTreeMap<Change, usize>, change: &Change) -> bool {
     match changes.get_mut(change) {
         Some(1) => changes.remove(change).is_some(),
         Some(count) => {
@@ -95,9 +110,9 @@ mod tests {
 
     use super::*;
 
-    fn change(last: u8, present: bool) -> FdbChange {
+    fn change(last: u8, present: bool) -> Change {
         let to = IpAddr::from([192, 0, 2, last]);
-        (FdbEntry::permanent(7, netlink::Mac([2, 0, 0, 0, 0, last]), to), present)
+        (Entry::Fdb(FdbEntry::permanent(7, netlink::Mac([2, 0, 0, 0, 0, last]), to)), present)
     }
 
     fn listening() -> Echoes {
@@ -108,12 +123,12 @@ mod tests {
     fn an_own_step_is_no_news_whichever_socket_is_the_first() {
         let mut echoes = listening();
         assert!(echoes.hear(change(1, true)));
-        assert!(echoes.has_news(), "nobody has told whose it is");
+        assert_eq!(echoes.news(), Parts::FDB, "nobody has told whose it is");
         echoes.account(vec![change(1, true), change(2, true)]);
-        assert!(!echoes.has_news());
+        assert_eq!(echoes.news(), Parts::NONE);
         assert!(!echoes.hear(change(2, true)));
         assert!(echoes.hear(change(2, true)), "it is good for one notification");
-        assert!(echoes.has_news());
+        assert_eq!(echoes.news(), Parts::FDB);
     }
 
     #[test]
@@ -121,9 +136,9 @@ mod tests {
         let mut echoes = listening();
         echoes.account(vec![change(1, true)]);
         assert!(echoes.hear(change(1, false)));
-        assert!(echoes.has_news());
+        assert_eq!(echoes.news(), Parts::FDB);
         echoes.settle(false);
-        assert!(!echoes.has_news());
+        assert_eq!(echoes.news(), Parts::NONE);
         assert!(!echoes.hear(change(1, true)), "it comes late, and is ours");
     }
 
@@ -133,7 +148,7 @@ mod tests {
         echoes.account(vec![change(1, true)]);
         echoes.lose();
         echoes.account(vec![change(2, true)]);
-        assert!(echoes.has_news());
+        assert_eq!(echoes.news(), Parts::FDB.and(Parts::NEIGHBOURS));
         echoes.settle(true);
         assert!(echoes.hear(change(1, true)) && echoes.hear(change(2, true)));
     }

@@ -129,7 +129,7 @@ impl RealKernel {
         let doubts = match (attends, told, &answers) {
             (Ok(()), Ok(told), Ok(answers)) => {
                 let confirmed = confirm::confirm(&mut self.actual, &self.devices, steps, answers, told);
-                self.doubts.account(confirmed.fdb);
+                self.doubts.account(confirmed.echoes);
                 confirmed.doubts
             }
             _ => parts,

@@ -8,7 +8,7 @@ use agent_core::{INBOUND_TABLE, NEXTHOP_IDS, Stage, TABLE};
 use api::Vtep;
 use netlink::{Changed, Event};
 
-use super::echoes::{Echoes, FdbChange};
+use super::echoes::{Change, Echoes, Entry};
 
 /// A set of parts of the kernel's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl Parts {
             Event::Address { device } if ours.contains(device) => Parts::ALL,
             // A device that goes down takes its routes along and says nothing of them.
             Event::Link { .. } | Event::Address { .. } => Parts::LINKS.and(Parts::HOST_ROUTES),
-            Event::Neighbour { device } if ours.contains(device) => Parts::NEIGHBOURS,
+            Event::Neighbour { device, .. } if ours.contains(device) => Parts::NEIGHBOURS,
             Event::Fdb { device, .. } if ours.contains(device) => Parts::FDB,
             Event::Neighbour { .. } | Event::Fdb { .. } => Parts::NONE,
             Event::Route { table: TABLE | INBOUND_TABLE, .. } => Parts::ROUTES,
@@ -117,19 +117,27 @@ impl Doubts {
     /// Something changed. Whether it is news: a step of our own may be known already.
     pub(crate) fn hear(&self, event: &Event) -> bool {
         let parts = Parts::of_event(event, &lock(&self.0.ours));
-        match event {
-            Event::Fdb { entry: Some(entry), present, .. } if parts != Parts::NONE => {
-                return lock(&self.0.echoes).hear((entry.clone(), *present));
+        let entry = match event {
+            Event::Fdb { entry: Some(entry), present, .. } => Some((Entry::Fdb(entry.clone()), *present)),
+            Event::Neighbour { entry: Some(entry), present, .. } => {
+                Some((Entry::Neighbour(entry.clone()), *present))
             }
-            Event::Overrun => lock(&self.0.echoes).lose(),
-            _ => {}
+            _ => None,
+        };
+        if *event == Event::Overrun {
+            lock(&self.0.echoes).lose();
         }
-        self.add(parts);
-        true
+        match entry.filter(|_| parts != Parts::NONE) {
+            Some(change) => lock(&self.0.echoes).hear(change),
+            None => {
+                self.add(parts);
+                true
+            }
+        }
     }
 
-    /// What was told of our own steps on FDB entries, and is known now.
-    pub(super) fn account(&self, told: Vec<FdbChange>) {
+    /// What was told of our own steps on FDB entries and neighbours, and is known now.
+    pub(super) fn account(&self, told: Vec<Change>) {
         lock(&self.0.echoes).account(told);
     }
 
@@ -137,15 +145,15 @@ impl Doubts {
     /// one.
     pub(super) fn take(&self, whole: bool) -> Parts {
         let mut echoes = lock(&self.0.echoes);
-        let fdb = if echoes.has_news() { Parts::FDB } else { Parts::NONE };
+        let news = echoes.news();
         echoes.settle(whole);
-        let parts = Parts(self.0.parts.swap(0, Ordering::SeqCst)).and(fdb);
+        let parts = Parts(self.0.parts.swap(0, Ordering::SeqCst)).and(news);
         if whole { Parts::ALL } else { parts }
     }
 
     pub(super) fn holds(&self, parts: Parts) -> bool {
-        let news = parts.has(Parts::FDB) && lock(&self.0.echoes).has_news();
-        news || Parts(self.0.parts.load(Ordering::SeqCst)).has(parts)
+        let news = lock(&self.0.echoes).news();
+        news.and(Parts(self.0.parts.load(Ordering::SeqCst))).has(parts)
     }
 
     /// Whether anything was heard that no reading has looked at.
@@ -183,9 +191,9 @@ mod tests {
         let doubts = Doubts::default();
         assert_eq!(doubts.take(false), Parts::ALL, "nothing is known at first");
         doubts.set_ours(BTreeSet::from([7]));
-        doubts.hear(&Event::Neighbour { device: 8 });
+        doubts.hear(&Event::Neighbour { device: 8, entry: None, present: true });
         assert_eq!(doubts.take(false), Parts::NONE);
-        doubts.hear(&Event::Neighbour { device: 7 });
+        doubts.hear(&Event::Neighbour { device: 7, entry: None, present: true });
         doubts.hear(&Event::Fdb { device: 7, entry: None, present: true });
         assert_eq!(doubts.take(false), Parts::NEIGHBOURS.and(Parts::FDB));
         doubts.hear(&Event::Link { index: 9, name: "eth0".to_owned() });

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use agent_core::{Known, Pass, Reading, Spec};
 use api::NodeConfigSpec;
-use api::node_config::{Arp, Device, Fdb};
+use api::node_config::{Arp, Device, Fdb, Route};
 use netlink::Event;
 use nix::sched::{CloneFlags, unshare};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -19,8 +19,8 @@ fn sh(script: &str) {
     assert!(status.success(), "{script}");
 }
 
-/// One peer, at this underlay address.
-fn config(mac: &str, ip: &str) -> NodeConfigSpec {
+/// One peer and a network behind it: its overlay address, its MAC, its underlay address.
+fn config(overlay: &str, mac: &str, ip: &str) -> NodeConfigSpec {
     let dev = || "vx-bridge".to_owned();
     NodeConfigSpec {
         devices: vec![Device {
@@ -33,7 +33,13 @@ fn config(mac: &str, ip: &str) -> NodeConfigSpec {
             port: 4876,
             ..Device::default()
         }],
-        arps: vec![Arp { ip: "241.31.2.1".to_owned(), mac: mac.to_owned(), dev: dev() }],
+        routes: vec![Route {
+            cidr: "10.2.0.0/16".to_owned(),
+            gw: overlay.to_owned(),
+            dev: dev(),
+            ..Route::default()
+        }],
+        arps: vec![Arp { ip: overlay.to_owned(), mac: mac.to_owned(), dev: dev() }],
         fdbs: vec![Fdb { ip: ip.to_owned(), mac: mac.to_owned(), dev: dev() }],
         ..NodeConfigSpec::default()
     }
@@ -46,17 +52,14 @@ fn keep(kernel: &mut RealKernel, config: &NodeConfigSpec) -> usize {
     report.changed
 }
 
-/// Whether the FDB was heard of before a stranger's rule, which is made now: what happened before it is heard before it.
-fn heard_of_fdb(wakes: &mut UnboundedReceiver<Wake>, mark: u32) -> bool {
+/// Waits until a stranger's rule is heard of, which is made now: what happened before it is heard before it.
+fn heard_of_all(wakes: &mut UnboundedReceiver<Wake>, mark: u32) {
     let end = Instant::now() + Duration::from_secs(20);
-    let mut of_fdb = false;
     loop {
         sh(&format!("ip rule add pref {mark} lookup 300; ip rule del pref {mark}"));
         while let Ok(wake) = wakes.try_recv() {
-            match wake {
-                Wake::Netlink(Event::Rule { priority, .. }) if priority == mark => return of_fdb,
-                Wake::Netlink(Event::Fdb { .. }) => of_fdb = true,
-                _ => {}
+            if matches!(wake, Wake::Netlink(Event::Rule { priority, .. }) if priority == mark) {
+                return;
             }
         }
         assert!(Instant::now() < end, "never: notification of rule {mark}");
@@ -78,35 +81,41 @@ fn on_a_host(test: impl FnOnce() + Send + 'static) {
     std::thread::spawn(run).join().unwrap();
 }
 
+/// What the steps of one changed peer may bring into doubt.
+fn doubtful(kernel: &RealKernel) -> bool {
+    kernel.doubts.holds(Parts::FDB.and(Parts::NEIGHBOURS).and(Parts::NEXTHOPS).and(Parts::ROUTES))
+}
+
 #[test]
-fn own_changes_of_the_fdb_bring_nothing_into_doubt_and_strangers_do() {
+fn own_changes_of_a_peer_bring_nothing_into_doubt_and_strangers_do() {
     on_a_host(|| {
         let mut kernel = RealKernel::open().unwrap();
         let (wakes, mut heard) = unbounded_channel();
         events::listen(kernel.port(), kernel.doubts(), wakes).unwrap();
-        heard_of_fdb(&mut heard, 401);
-        let [first, moved, renamed] = [
-            config("02:54:00:00:00:01", "172.31.2.1"),
-            config("02:54:00:00:00:01", "172.31.2.2"),
-            config("02:54:00:00:00:02", "172.31.2.2"),
+        heard_of_all(&mut heard, 401);
+        let [first, moved, another] = [
+            config("241.31.2.1", "02:54:00:00:00:01", "172.31.2.1"),
+            config("241.31.2.1", "02:54:00:00:00:01", "172.31.2.2"),
+            config("241.31.2.2", "02:54:00:00:00:02", "172.31.2.2"),
         ];
         keep(&mut kernel, &first);
-        heard_of_fdb(&mut heard, 402);
+        heard_of_all(&mut heard, 402);
         keep(&mut kernel, &first);
-        for (config, writes, mark) in [(&moved, 1, 403), (&renamed, 3, 404), (&first, 3, 405)] {
+        for (config, writes, mark) in [(&moved, 1, 403), (&another, 7, 404), (&first, 7, 405)] {
             assert_eq!(keep(&mut kernel, config), writes);
-            heard_of_fdb(&mut heard, mark);
-            assert!(!kernel.doubts.holds(Parts::FDB), "after {mark}");
+            heard_of_all(&mut heard, mark);
+            assert!(!doubtful(&kernel), "after {mark}");
             assert_eq!(keep(&mut kernel, config), 0);
         }
         for (damage, mark) in [
             ("bridge fdb replace 02:54:00:00:00:01 dev vx-bridge dst 172.31.66.66 self permanent", 406),
             ("bridge fdb del 02:54:00:00:00:01 dev vx-bridge dst 172.31.2.1 self", 407),
             ("bridge fdb append 02:54:00:00:00:03 dev vx-bridge dst 172.31.2.1 self permanent", 408),
+            ("ip neigh del 241.31.2.1 dev vx-bridge", 409),
         ] {
             sh(damage);
-            assert!(heard_of_fdb(&mut heard, mark), "{damage}");
-            assert!(kernel.doubts.holds(Parts::FDB), "{damage}");
+            heard_of_all(&mut heard, mark);
+            assert!(doubtful(&kernel), "{damage}");
             assert_eq!(keep(&mut kernel, &first), 1, "{damage}");
         }
     });
