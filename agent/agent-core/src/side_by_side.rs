@@ -48,6 +48,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
         #[test]
         fn it_finds_what_look_ups_find(
             left in prop::collection::btree_map(0u8..40, any::<bool>(), 0..20),
