@@ -9,10 +9,11 @@
 
 mod mesh;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use agent::{Known, RealKernel, Spec};
@@ -21,10 +22,12 @@ use api::node_config::{Arp, Fdb};
 use api::{NodeConfig, NodeConfigSpec};
 use embedded_api::{Config, MASTERS, Server, Token, User};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::PostParams;
+use kube::api::{PostParams, WatchEvent};
 use kube::{Api, Client};
 use mesh::{config, mac, overlay, sh};
 use nix::sched::{CloneFlags, unshare};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 const ROUNDS: usize = 20;
 
@@ -33,7 +36,8 @@ fn main() {
     for peers in [1_000, 3_333, 10_000] {
         std::thread::spawn(move || one_changed_peer(peers)).join().unwrap();
     }
-    std::thread::spawn(move || resident(1_000, Duration::from_secs(idle))).join().unwrap();
+    std::thread::spawn(move || agent(1_000, Some(Duration::from_secs(idle)))).join().unwrap();
+    std::thread::spawn(move || agent(3_333, None)).join().unwrap();
 }
 
 fn in_namespace() {
@@ -42,41 +46,78 @@ fn in_namespace() {
         ip link set eth0 up && ip link set wire up; echo 1 > /proc/sys/net/ipv4/ip_forward");
 }
 
-/// From the NodeConfig, as the API client hands it over, to the report of the pass.
+/// What one event cost, part by part: how long, and how long on a CPU.
+#[derive(Default)]
+struct Costs(Vec<[Duration; 2]>);
+
+impl Costs {
+    /// Does it and notes what it cost.
+    fn of<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let (start, busy) = (Instant::now(), on_cpu());
+        let done = work();
+        self.0.push([start.elapsed(), on_cpu() - busy]);
+        done
+    }
+}
+
+const PARTS: [&str; 4] = ["parsed", "compared with the one before", "validated", "applied and read again"];
+
+/// From the line of the watch, as the API server sends it, to the report of the pass.
 fn one_changed_peer(peers: u32) {
     in_namespace();
     let mut kernel = RealKernel::open().unwrap();
-    assert_eq!(pass(&mut kernel, &config(peers, peers), Reading::Whole).differing, []);
-    let (mut times, mut busy) = (Vec::new(), Vec::new());
+    let mut known = config(peers, peers);
+    assert_eq!(pass(&mut kernel, &Spec::validate(&known), Reading::Whole).differing, []);
+    let events = [0, 1].map(|by| event(&with_one_moved(config(peers, peers), by)));
+    let mut rounds = Vec::new();
     let mut writes = 0;
     for round in 0..ROUNDS {
-        let config = with_one_moved(config(peers, peers), u32::try_from(round % 2).unwrap());
-        let (start, on_cpu) = (Instant::now(), on_cpu());
-        let report = pass(&mut kernel, &config, Reading::Current);
-        times.push(start.elapsed());
-        busy.push(self::on_cpu() - on_cpu);
+        let mut costs = Costs::default();
+        let new = costs.of(|| parsed(&events[round % 2]));
+        assert!(costs.of(|| new != known));
+        let spec = costs.of(|| Spec::validate(&new));
+        let report = costs.of(|| pass(&mut kernel, &spec, Reading::Current));
+        rounds.push(costs.0);
+        known = new;
         assert_eq!(report.differing, []);
         writes = report.changed;
     }
-    times.sort();
-    busy.sort();
+    let of_part = |part: usize, which: usize| rounds.iter().map(move |costs| costs[part][which]).collect();
+    let of_all =
+        |which: usize| rounds.iter().map(|costs| costs.iter().map(|cost| cost[which]).sum()).collect();
     println!(
-        "one changed peer of {peers} ({} routes, neighbours and FDB entries): {writes} writes; {:.1} ms (median of {ROUNDS}; {:.1} to {:.1}), of which on the CPU {:.1} ms",
+        "one changed peer of {peers} ({} entries, an event of {} kB), from the event to the confirmed kernel: {writes} writes; {}; on the CPU {}",
         3 * peers,
-        millis(times[ROUNDS / 2]),
-        millis(times[0]),
-        millis(times[ROUNDS - 1]),
-        millis(busy[ROUNDS / 2]),
+        events[0].len() / 1000,
+        spread(of_all(0)),
+        spread(of_all(1)),
     );
-    let start = Instant::now();
-    assert_eq!(pass(&mut kernel, &with_one_moved(config(peers, peers), 1), Reading::Whole).changed, 0);
-    println!("  the same with a reading of everything, nothing written: {:.1} ms", millis(start.elapsed()));
+    for (part, name) in PARTS.iter().enumerate() {
+        println!("  {name}: {}; on the CPU {}", spread(of_part(part, 0)), spread(of_part(part, 1)));
+    }
+    let mut whole = Costs::default();
+    let spec = Spec::validate(&with_one_moved(config(peers, peers), 1));
+    assert_eq!(whole.of(|| pass(&mut kernel, &spec, Reading::Whole)).changed, 0);
+    println!("  a reading of everything, nothing written: {:.1} ms", millis(whole.0[0][0]));
     agent::cleanup(&mut kernel).unwrap();
 }
 
-fn pass(kernel: &mut RealKernel, config: &NodeConfigSpec, reading: Reading) -> Report {
-    let (spec, known) = (Spec::validate(config), Known::default());
-    Pass { reading, ..Pass::new(&spec, &known) }.run(kernel).unwrap()
+fn pass(kernel: &mut RealKernel, spec: &Spec, reading: Reading) -> Report {
+    Pass { reading, ..Pass::new(spec, &Known::default()) }.run(kernel).unwrap()
+}
+
+/// A line of a watch.
+fn event(config: &NodeConfigSpec) -> String {
+    let object = serde_json::to_string(&NodeConfig::new("a-n1", config.clone())).unwrap();
+    format!(r#"{{"type":"MODIFIED","object":{object}}}"#)
+}
+
+/// As the API client reads it.
+fn parsed(event: &str) -> NodeConfigSpec {
+    match serde_json::from_str(event).unwrap() {
+        WatchEvent::<NodeConfig>::Modified(config) => config.spec,
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Another node in the place of the last one: another overlay address, MAC and underlay address.
@@ -90,55 +131,111 @@ fn with_one_moved(mut config: NodeConfigSpec, by: u32) -> NodeConfigSpec {
     config
 }
 
-/// The real agent on a real API over TLS.
-fn resident(peers: u32, idle: Duration) {
+/// The real agent on a real API over TLS: its memory, what it does when there is nothing to do, and how soon a changed
+/// peer is in the kernel.
+fn agent(peers: u32, idle: Option<Duration>) {
     in_namespace();
+    let heard = last_notification();
     let directory = tempfile::tempdir().unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
-        let token = Token { token: "t".into(), user: "admin".into(), groups: vec![MASTERS.into()] };
-        let server = Arc::new(Server::new(Config { tokens: vec![token], ..Config::named("a") }).unwrap());
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let kubeconfig = directory.path().join("kubeconfig");
-        fs::write(&kubeconfig, server.kubeconfig(&url, "t")).unwrap();
-        let client = Client::new(server.service_as(User::in_process()), "default");
-        tokio::spawn(Arc::clone(&server).serve(vec![listener], std::future::pending()));
-        let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        for crd in api::crd::all() {
-            crds.create(&PostParams::default(), &crd).await.unwrap();
-        }
-        let configs: Api<NodeConfig> = Api::all(client);
-        configs.create(&PostParams::default(), &NodeConfig::new("a-n1", config(peers, peers))).await.unwrap();
-        let agent = Running(start(&kubeconfig, &directory.path().join("state")));
-        let begun = Instant::now();
-        loop {
-            let status = configs.get("a-n1").await.unwrap().status.unwrap_or_default();
-            if api::condition::is_true(&status.conditions, api::condition::APPLIED) {
-                break;
-            }
-            assert!(begun.elapsed() < Duration::from_secs(60), "{status:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        let configs = api(directory.path()).await;
+        let first = config(peers, peers);
+        configs.create(&PostParams::default(), &NodeConfig::new("a-n1", first)).await.unwrap();
+        let agent = Running(start(&directory.path().join("kubeconfig"), &directory.path().join("state")));
+        let process = agent.0.id();
+        applied(&configs, 1).await;
         tokio::time::sleep(Duration::from_secs(3)).await;
-        let before = cpu(agent.0.id());
-        tokio::time::sleep(idle).await;
-        let spent = cpu(agent.0.id()) - before;
+        if let Some(idle) = idle {
+            let before = (busy(process), wakeups(process));
+            tokio::time::sleep(idle).await;
+            println!(
+                "{peers} peers: resident {:.1} MiB (at most {:.1}), of which its own {:.1}, the program's file {:.1}; idle for {} s: {:.1} ms of CPU, {}",
+                memory(process, "VmRSS"),
+                memory(process, "VmHWM"),
+                memory(process, "RssAnon"),
+                memory(process, "RssFile"),
+                idle.as_secs(),
+                millis(busy(process) - before.0),
+                woken(&before.1, &wakeups(process)),
+            );
+        }
+        let (mut times, mut costs) = (Vec::new(), Vec::new());
+        for round in 0..u32::try_from(ROUNDS).unwrap() {
+            let mut changed = configs.get("a-n1").await.unwrap();
+            changed.spec = with_one_moved(config(peers, peers), round % 2);
+            let before = busy(process);
+            let changed = configs.replace("a-n1", &PostParams::default(), &changed).await.unwrap();
+            let answered = Instant::now();
+            applied(&configs, changed.metadata.generation.unwrap()).await;
+            times.push(heard.lock().unwrap().saturating_duration_since(answered));
+            // Whatever follows is a part of it.
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            costs.push(busy(process) - before);
+        }
         println!(
-            "{peers} peers: resident {:.1} MiB (at most {:.1}); idle for {} s: {} ms of CPU",
-            memory(agent.0.id(), "VmRSS"),
-            memory(agent.0.id(), "VmHWM"),
-            idle.as_secs(),
-            10 * spent,
+            "{peers} peers, one changes: from the API's answer to the last change of the kernel {}; the agent's CPU, all told, {}",
+            spread(times),
+            spread(costs),
         );
     });
 }
 
+/// When the kernel told of a change for the last time.
+fn last_notification() -> Arc<Mutex<Instant>> {
+    let heard = Arc::new(Mutex::new(Instant::now()));
+    let mut monitor = netlink::Monitor::open().unwrap();
+    let last = Arc::clone(&heard);
+    std::thread::spawn(move || {
+        while let Ok(event) = monitor.next(Duration::from_secs(3600)) {
+            if event.is_some() {
+                *last.lock().unwrap() = Instant::now();
+            }
+        }
+    });
+    heard
+}
+
+/// Serves an API in this process, and writes down how to reach it.
+async fn api(directory: &Path) -> Api<NodeConfig> {
+    let token = Token { token: "t".into(), user: "admin".into(), groups: vec![MASTERS.into()] };
+    let server = Arc::new(Server::new(Config { tokens: vec![token], ..Config::named("a") }).unwrap());
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    fs::write(directory.join("kubeconfig"), server.kubeconfig(&url, "t")).unwrap();
+    let client = Client::new(server.service_as(User::in_process()), "default");
+    tokio::spawn(server.serve(vec![listener], std::future::pending()));
+    let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
+    for crd in api::crd::all() {
+        crds.create(&PostParams::default(), &crd).await.unwrap();
+    }
+    Api::all(client)
+}
+
+/// Waits until the agent says that it has found this generation in the kernel.
+async fn applied(configs: &Api<NodeConfig>, generation: i64) {
+    let begun = Instant::now();
+    loop {
+        // The answer is large: not while the agent is at work.
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let status = configs.get_status("a-n1").await.unwrap().status.unwrap_or_default();
+        let good = api::condition::is_true(&status.conditions, api::condition::APPLIED);
+        if good && status.observed_generation == Some(generation) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{status:?}");
+    }
+}
+
 /// How long this thread has been on a CPU: a busy machine makes it wait, which is not its cost.
 fn on_cpu() -> Duration {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
-    let nanoseconds = text.split(' ').next().and_then(|number| number.parse().ok());
-    Duration::from_nanos(nanoseconds.unwrap_or_default())
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).unwrap().into()
+}
+
+/// How long all threads of a process have been on a CPU.
+fn busy(process: u32) -> Duration {
+    let process = Pid::from_raw(process.try_into().unwrap());
+    clock_gettime(clock_getcpuclockid(process).unwrap()).unwrap().into()
 }
 
 struct Running(Child);
@@ -162,11 +259,28 @@ fn start(kubeconfig: &Path, state: &Path) -> Child {
         .unwrap()
 }
 
-/// Ticks of user and system time (a hundred to the second) of a process and of its children that have ended.
-fn cpu(process: u32) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap();
-    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
-    fields[11..15].iter().map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+/// How often each thread of a process went to sleep, and so was woken.
+fn wakeups(process: u32) -> BTreeMap<String, u64> {
+    let count = |text: String| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse().ok()
+    };
+    let threads = fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|thread| thread.unwrap().path());
+    threads
+        .filter_map(|thread| {
+            let name = fs::read_to_string(thread.join("comm")).ok()?;
+            let count = count(fs::read_to_string(thread.join("status")).ok()?)?;
+            Some((format!("{} {}", name.trim(), thread.file_name()?.display()), count))
+        })
+        .collect()
+}
+
+/// By thread, without those that slept all the time.
+fn woken(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> String {
+    let each = after.iter().map(|(thread, count)| (thread, count - before.get(thread).unwrap_or(&0)));
+    let each: Vec<(&String, u64)> = each.filter(|(_, count)| *count > 0).collect();
+    let names: Vec<String> = each.iter().map(|(thread, count)| format!("{thread}: {count}")).collect();
+    format!("{} wakeups ({})", each.iter().map(|(_, count)| count).sum::<u64>(), names.join(", "))
 }
 
 fn memory(process: u32, what: &str) -> f64 {
@@ -177,4 +291,11 @@ fn memory(process: u32, what: &str) -> f64 {
 
 fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
+}
+
+/// The median, and the range.
+fn spread(mut times: Vec<Duration>) -> String {
+    times.sort();
+    let [least, median, most] = [0, times.len() / 2, times.len() - 1].map(|place| millis(times[place]));
+    format!("{median:.1} ms (median of {}; {least:.1} to {most:.1})", times.len())
 }

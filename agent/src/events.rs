@@ -69,7 +69,9 @@ impl Wake {
             }
             Wake::Netlink(Event::Address { device }) if is_ours(*device) => Urgency::Now,
             Wake::Netlink(Event::Link { .. } | Event::Address { .. }) => Urgency::Later,
-            Wake::Netlink(Event::Neighbour { device } | Event::Fdb { device }) if is_ours(*device) => {
+            Wake::Netlink(Event::Neighbour { device, .. } | Event::Fdb { device, .. })
+                if is_ours(*device) =>
+            {
                 Urgency::Now
             }
             Wake::Netlink(Event::Route { table: TABLE | INBOUND_TABLE, .. }) => Urgency::Now,
@@ -84,14 +86,14 @@ impl Wake {
 /// is woken. Without notifications there is still the periodic pass, so a failure here is said and tried again.
 pub(crate) fn listen(own: u32, doubts: Doubts, wakes: UnboundedSender<Wake>) -> std::io::Result<()> {
     let (filter_doubts, filter_wakes) = (doubts.clone(), wakes.clone());
-    let settings_wakes = wakes.clone();
+    let (settings_doubts, settings_wakes) = (doubts.clone(), wakes.clone());
     thread::Builder::new().name("settings-events".to_owned()).spawn(move || {
         while !settings_wakes.is_closed() {
-            if let Err(error) = settings_events(&settings_wakes) {
+            if let Err(error) = settings_events(&settings_doubts, &settings_wakes) {
                 tracing::warn!(%error, "notifications of settings failed, listening anew");
                 thread::sleep(RESTART);
                 // Who does not listen any more is found out above.
-                let _ = settings_wakes.send(Wake::Settings(Changed::Overrun));
+                let _ = tell_settings(Changed::Overrun, &settings_doubts, &settings_wakes);
             }
         }
     })?;
@@ -131,13 +133,14 @@ fn netlink_events(
 ) -> Result<(), netlink::Error> {
     let mut monitor = Monitor::open()?;
     monitor.ignore(own);
+    doubts.listen();
     loop {
         let heard = match next {
             // A host's routing daemon may change a million routes: what is nobody's concern is not queued.
             Some(event) => {
-                doubts.hear(&event);
+                let news = doubts.hear(&event);
                 let wake = Wake::Netlink(event);
-                wake.urgency(|_| true) == Urgency::None || wakes.send(wake).is_ok()
+                !news || wake.urgency(|_| true) == Urgency::None || wakes.send(wake).is_ok()
             }
             None => !wakes.is_closed(),
         };
@@ -148,16 +151,22 @@ fn netlink_events(
     }
 }
 
-fn settings_events(wakes: &UnboundedSender<Wake>) -> Result<(), netlink::Error> {
+fn settings_events(doubts: &Doubts, wakes: &UnboundedSender<Wake>) -> Result<(), netlink::Error> {
     let mut monitor = SettingsMonitor::open()?;
     while !wakes.is_closed() {
         if let Some(changed) = monitor.next(SILENCE)?
-            && wakes.send(Wake::Settings(changed)).is_err()
+            && !tell_settings(changed, doubts, wakes)
         {
             break;
         }
     }
     Ok(())
+}
+
+/// A setting changed. Whether anybody still listens.
+fn tell_settings(changed: Changed, doubts: &Doubts, wakes: &UnboundedSender<Wake>) -> bool {
+    doubts.hear_settings(&changed);
+    wakes.send(Wake::Settings(changed)).is_ok()
 }
 
 /// The packet filter changed. Whether anybody still listens.
@@ -218,8 +227,8 @@ mod tests {
         let urgency = |event: Event| Wake::Netlink(event).urgency(ours);
         assert_eq!(urgency(Event::Link { index: 9, name: "vx-bridge".to_owned() }), Urgency::Now);
         assert_eq!(urgency(Event::Link { index: 9, name: "veth12".to_owned() }), Urgency::Later);
-        assert_eq!(urgency(Event::Neighbour { device: 9 }), Urgency::None);
-        assert_eq!(urgency(Event::Fdb { device: 7 }), Urgency::Now);
+        assert_eq!(urgency(Event::Neighbour { device: 9, entry: None, present: true }), Urgency::None);
+        assert_eq!(urgency(Event::Fdb { device: 7, entry: None, present: true }), Urgency::Now);
         let route = |table| Event::Route { family: netlink::Family::V4, table, protocol: 4 };
         assert_eq!(urgency(route(200)), Urgency::Now);
         assert_eq!(urgency(route(254)), Urgency::None);

@@ -237,26 +237,31 @@ impl Keeper {
         let (until, earliest) = (Instant::now() + rest.longest, Instant::now() + rest.shortest);
         let truce = course.truces.values().min().copied().unwrap_or(until);
         let due = course.lingering.next(Instant::now()).unwrap_or(until);
-        let urgency = loop {
-            tokio::select! {
-                changed = self.goal.changed() => return changed.map(|()| Woken::Goal),
-                changed = self.known.changed() => return changed.map(|()| Woken::Goal),
-                () = sleep_until(until) => {
-                    course.resync.get_or_insert(Resync::Clock);
-                    return Ok(Woken::Clock);
-                }
-                () = sleep_until(truce), if truce < until => return Ok(Woken::Clock),
-                () = sleep_until(due), if due < until => return Ok(Woken::Due),
-                Some(wake) = self.wakes.recv() => {
-                    let urgency = self.hear(&wake, course);
-                    if urgency > Urgency::None {
-                        break urgency;
+        loop {
+            let urgency = loop {
+                tokio::select! {
+                    changed = self.goal.changed() => return changed.map(|()| Woken::Goal),
+                    changed = self.known.changed() => return changed.map(|()| Woken::Goal),
+                    () = sleep_until(until) => {
+                        course.resync.get_or_insert(Resync::Clock);
+                        return Ok(Woken::Clock);
+                    }
+                    () = sleep_until(truce), if truce < until => return Ok(Woken::Clock),
+                    () = sleep_until(due), if due < until => return Ok(Woken::Due),
+                    Some(wake) = self.wakes.recv() => {
+                        let urgency = self.hear(&wake, course);
+                        if urgency > Urgency::None {
+                            break urgency;
+                        }
                     }
                 }
+            };
+            self.coalesce(urgency, earliest, course).await;
+            // What was heard may be our own step, or be read by now.
+            if self.worker.is_in_doubt() {
+                return Ok(Woken::Kernel);
             }
-        };
-        self.coalesce(urgency, earliest, course).await;
-        Ok(Woken::Kernel)
+        }
     }
 
     /// Takes what comes right behind the first change. Never prolonged: a storm must not delay the repair.

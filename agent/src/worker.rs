@@ -94,6 +94,11 @@ impl Worker {
         self.doubts.clone()
     }
 
+    /// Whether anything was heard that no reading has looked at.
+    pub(crate) fn is_in_doubt(&self) -> bool {
+        self.doubts.any()
+    }
+
     pub(crate) async fn pass(&self, order: Order) -> Result<Passed, KernelError> {
         self.ask(|answer| Job::Pass(order, answer)).await
     }

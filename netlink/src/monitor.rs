@@ -15,7 +15,9 @@ use netlink_packet_route::route::RouteHeader;
 use netlink_packet_route::rule::RuleHeader;
 
 use crate::attributes::{self, Malformed};
+use crate::fdb::FdbEntry;
 use crate::ip::Family;
+use crate::neighbour::Neighbour;
 use crate::nexthop::{self, NHA_ID, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
 use crate::subscription::Subscription;
 use crate::transport::{Error, Frame};
@@ -64,11 +66,19 @@ pub enum Event {
     Neighbour {
         /// The device.
         device: u32,
+        /// The entry, where it is one of IPv4 or IPv6.
+        entry: Option<Neighbour>,
+        /// Whether it is there now.
+        present: bool,
     },
     /// A forwarding entry.
     Fdb {
         /// The device.
         device: u32,
+        /// The entry, where it is one of the device's own table.
+        entry: Option<FdbEntry>,
+        /// Whether it is there now.
+        present: bool,
     },
     /// A nexthop object.
     Nexthop {
@@ -122,11 +132,7 @@ fn event(frame: &Frame<'_>) -> Result<Option<Event>, Malformed> {
         }
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => route(payload)?,
         libc::RTM_NEWRULE | libc::RTM_DELRULE => rule(payload)?,
-        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
-            let NeighbourHeader { family, ifindex: device, .. } = NeighbourHeader::parse(payload)?;
-            let fdb = family == AddressFamily::Bridge;
-            Some(if fdb { Event::Fdb { device } } else { Event::Neighbour { device } })
-        }
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => Some(neighbour(frame)?),
         RTM_NEWNEXTHOP | RTM_DELNEXTHOP => {
             number(payload, nexthop::HEADER, NHA_ID)?.map(|id| Event::Nexthop { id })
         }
@@ -148,6 +154,17 @@ fn link(payload: &[u8]) -> Result<Option<Event>, Malformed> {
         }
     }
     Ok(Some(Event::Link { index: header.index, name }))
+}
+
+fn neighbour(frame: &Frame<'_>) -> Result<Event, Malformed> {
+    let NeighbourHeader { family, ifindex: device, .. } = NeighbourHeader::parse(frame.payload)?;
+    let present = frame.message_type == libc::RTM_NEWNEIGH;
+    // What has gone is described like what has come.
+    let frame = Frame { message_type: libc::RTM_NEWNEIGH, ..*frame };
+    Ok(match family {
+        AddressFamily::Bridge => Event::Fdb { device, entry: FdbEntry::decode(&frame)?, present },
+        _ => Event::Neighbour { device, entry: Neighbour::decode(&frame)?, present },
+    })
 }
 
 fn route(payload: &[u8]) -> Result<Option<Event>, Malformed> {

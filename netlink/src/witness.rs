@@ -27,6 +27,8 @@ pub struct Told {
     pub present: bool,
     /// The object: a neighbour, a forwarding entry, a nexthop or a route.
     pub object: Object,
+    /// The socket that asked for it, as far as the kernel says so; zero is nobody.
+    pub port: u32,
 }
 
 /// Listens while changes are made, and not in between.
@@ -97,7 +99,7 @@ fn decode(frame: &Frame<'_>) -> Result<Option<Told>, Malformed> {
         RTM_DELNEXTHOP => (RTM_NEWNEXTHOP, false),
         other => (other, true),
     };
-    let frame = Frame { message_type: described, ..*frame };
+    let (frame, port) = (Frame { message_type: described, ..*frame }, frame.port);
     let object = match described {
         libc::RTM_NEWNEIGH => match FdbEntry::decode(&frame)? {
             Some(entry) => Some(Object::Fdb(entry)),
@@ -107,5 +109,5 @@ fn decode(frame: &Frame<'_>) -> Result<Option<Told>, Malformed> {
         RTM_NEWNEXTHOP => Nexthop::decode(&frame)?.map(Object::Nexthop),
         _ => None,
     };
-    Ok(object.map(|object| Told { present, object }))
+    Ok(object.map(|object| Told { present, object, port }))
 }

@@ -7,12 +7,13 @@ use api::vtep::Plane;
 use api::{Family, Mac, Vtep};
 use ipnetwork::IpNetwork;
 
-use crate::actual::{Actual, Host, HostLink, HostRoute, Owner};
+use crate::actual::{Actual, HostLink, HostRoute, Owner};
 use crate::firewall::{self, DesiredFirewall, Tunnel};
 use crate::model::{Device, INBOUND_TABLE, Kind, Nexthop, Route, RouteKey, Rule, Setting, Sysctl, TABLE};
 use crate::nexthops::{self, Ways};
 use crate::refusal::{Protected, Refused};
-use crate::spec::{DeviceSpec, FirewallSpec, RouteSpec, Spec};
+use crate::source::Sources;
+use crate::spec::{DeviceSpec, RouteSpec, Spec};
 
 /// What the kernel shall hold.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,7 +128,7 @@ impl Desired {
 
     fn settle_routes(&mut self, spec: &Spec, actual: &Actual, known: &Known) {
         let protected = self.protected(spec, actual, known);
-        let mut wanted: BTreeMap<RouteKey, &RouteSpec> = BTreeMap::new();
+        let mut wanted: Vec<(RouteKey, &RouteSpec)> = Vec::new();
         let devices: BTreeSet<Vtep> = self.devices.keys().copied().collect();
         for (table, routes) in [(TABLE, &spec.routes), (INBOUND_TABLE, &spec.inbound)] {
             for (cidr, route) in routes.iter().filter(|(_, route)| devices.contains(&route.device)) {
@@ -135,7 +136,7 @@ impl Desired {
                 match protected.objection(*cidr).filter(|_| table == TABLE) {
                     Some(reason) => self.refuse(Kind::Route, format!("route {cidr}"), reason),
                     None => {
-                        wanted.insert(RouteKey::route(table, *cidr, route.mtu), route);
+                        wanted.push((RouteKey::route(table, *cidr, route.mtu), route));
                         let part_of = protected.part_of(*cidr).filter(|_| table == TABLE);
                         if let Some(whole) = part_of {
                             self.narrowed.entry(whole.destination).or_insert_with(|| (whole.clone(), *cidr));
@@ -162,22 +163,21 @@ impl Desired {
         Protected::new(&actual.host, endpoints, &known.api_servers)
     }
 
-    fn settle_nexthops(&mut self, wanted: &BTreeMap<RouteKey, &RouteSpec>, spec: &Spec, actual: &Actual) {
-        let mut ways: BTreeMap<Ways, Vec<RouteKey>> = BTreeMap::new();
+    fn settle_nexthops(&mut self, wanted: &[(RouteKey, &RouteSpec)], spec: &Spec, actual: &Actual) {
+        let mut ways: BTreeMap<Ways<'_>, Vec<RouteKey>> = BTreeMap::new();
         for (key, route) in wanted {
-            ways.entry((route.device, route.gateways.clone())).or_default().push(*key);
+            ways.entry((route.device, &route.gateways)).or_default().push(*key);
         }
         let plan = nexthops::plan(&ways, actual);
-        for (ways, keys) in ways {
-            let nexthop = plan.of[&ways];
-            for key in keys {
-                // Only the host's own packets have no source yet, and they never look into the inbound table.
-                let firewall = spec.firewall.as_ref().filter(|_| key.table == TABLE);
-                let source =
-                    firewall.and_then(|firewall| source_for(key.destination, &actual.host, firewall));
-                self.routes.insert(key, Route::Via { nexthop, source, mtu: wanted[&key].mtu });
-            }
-        }
+        let sources = spec.firewall.as_ref().map(|firewall| Sources::of(&actual.host, firewall));
+        let route = |(key, route): &(RouteKey, &RouteSpec)| {
+            let nexthop = plan.of[&(route.device, &*route.gateways)];
+            // Only the host's own packets have no source yet, and they never look into the inbound table.
+            let sources = sources.as_ref().filter(|_| key.table == TABLE);
+            let source = sources.and_then(|sources| sources.towards(key.destination));
+            (*key, Route::Via { nexthop, source, mtu: route.mtu })
+        };
+        self.routes.append(&mut wanted.iter().map(route).collect());
         self.nexthops = plan.objects;
     }
 
@@ -276,25 +276,4 @@ fn local_address(
         .find(|ip| underlay.contains(ip))
         .or_else(|| of_family().find(|ip| current == Some(*ip)))
         .or_else(|| of_family().next())
-}
-
-/// The source of the host's own packets to a destination. Where the answer to a pod address is refused, it is the
-/// device's: an overlay address can be answered all the same.
-fn source_for(destination: IpNetwork, host: &Host, firewall: &FirewallSpec) -> Option<IpAddr> {
-    let hint = source_hint(host, &firewall.node_pods, Family::of_network(destination))?;
-    let overlap = |to: &IpNetwork| to.contains(destination.network()) || destination.contains(to.network());
-    let refused = firewall.refused.iter().any(|(from, to)| from.contains(hint) && overlap(to));
-    (!refused).then_some(hint)
-}
-
-/// The host's own address among its pods: host traffic is then ordinary pod traffic to everybody else.
-/// The CNI's bridge before other devices, then by index.
-fn source_hint(host: &Host, node_pods: &[IpNetwork], family: Family) -> Option<IpAddr> {
-    let mut links: Vec<(&u32, &HostLink)> = host.links.iter().collect();
-    links.sort_by_key(|(index, link)| (!link.bridge, **index));
-    let addresses = links.into_iter().flat_map(|(_, link)| &link.addresses);
-    addresses
-        .filter(|address| address.global)
-        .map(|address| address.network.ip())
-        .find(|ip| Family::of(*ip) == family && node_pods.iter().any(|pods| pods.contains(*ip)))
 }

@@ -4,12 +4,13 @@ use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-use api::{Family, Vtep};
+use api::{Family, Mac, Vtep};
 
 use crate::actual::{Actual, ActualDevice, ActualNexthop, Owner};
 use crate::desired::Desired;
 use crate::firewall::Accept;
-use crate::model::{Device, Nexthop, Route, RouteKey};
+use crate::model::{Device, Nexthop, Route};
+use crate::side_by_side::side_by_side;
 use crate::spec::List;
 use crate::step::{ChangeSet, DeviceChange, Stage, Step};
 
@@ -140,34 +141,36 @@ fn addresses(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
 }
 
 fn neighbours(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
-    for ((vtep, address), mac) in &desired.neighbours {
-        if left.neighbours.get(&(*vtep, *address)) != Some(&Some(*mac)) {
-            changes.push(Stage::Neighbours, Step::SetNeighbour(*vtep, *address, *mac));
-        }
-    }
-    for (vtep, address) in left.neighbours.keys() {
-        if stays(desired, *vtep) && !desired.neighbours.contains_key(&(*vtep, *address)) {
-            changes.push(Stage::DeleteNeighbours, Step::DeleteNeighbour(*vtep, *address));
+    for ((vtep, address), wanted, present) in side_by_side(&desired.neighbours, &left.neighbours) {
+        match (wanted, present) {
+            (Some(mac), present) if present != Some(&Some(*mac)) => {
+                changes.push(Stage::Neighbours, Step::SetNeighbour(*vtep, *address, *mac));
+            }
+            (None, Some(_)) if stays(desired, *vtep) => {
+                changes.push(Stage::DeleteNeighbours, Step::DeleteNeighbour(*vtep, *address));
+            }
+            _ => {}
         }
     }
 }
 
 fn fdb(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
-    for ((vtep, mac), to) in &desired.fdb {
-        if !left.fdb.contains(&(*vtep, *mac, *to)) {
-            changes.push(Stage::Fdb, Step::SetFdb(*vtep, *mac, *to));
+    let wanted = desired.fdb.iter().map(|((vtep, mac), to)| ((*vtep, *mac, *to), ()));
+    let present = left.fdb.iter().map(|entry| (*entry, ()));
+    for ((vtep, mac, to), wanted, present) in side_by_side(wanted, present) {
+        match (wanted, present) {
+            (Some(()), None) => changes.push(Stage::Fdb, Step::SetFdb(vtep, mac, to)),
+            (None, Some(())) if stays(desired, vtep) && !is_sent_elsewhere(vtep, mac, desired, left) => {
+                changes.push(Stage::DeleteFdb, Step::DeleteFdb(vtep, mac, to));
+            }
+            _ => {}
         }
     }
-    for (vtep, mac, to) in &left.fdb {
-        let wanted = desired.fdb.get(&(*vtep, *mac));
-        // The only destination of a MAC that is wanted elsewhere is changed in place.
-        if wanted.is_some_and(|wanted| wanted != to) && left.behind(*vtep, *mac).count() == 1 {
-            continue;
-        }
-        if stays(desired, *vtep) && wanted != Some(to) {
-            changes.push(Stage::DeleteFdb, Step::DeleteFdb(*vtep, *mac, *to));
-        }
-    }
+}
+
+/// The only destination of a MAC that is wanted elsewhere is changed in place.
+fn is_sent_elsewhere(vtep: Vtep, mac: Mac, desired: &Desired, left: &Actual) -> bool {
+    desired.fdb.contains_key(&(vtep, mac)) && left.behind(vtep, mac).count() == 1
 }
 
 fn firewall(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
@@ -194,23 +197,20 @@ fn firewall(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
 }
 
 fn nexthops(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
-    for (id, nexthop) in &desired.nexthops {
-        if !matches!(left.nexthops.get(id), Some(ActualNexthop::Ours(present)) if present == nexthop) {
-            let stage = if is_group(nexthop) { Stage::NexthopGroups } else { Stage::Nexthops };
-            changes.push(stage, Step::SetNexthop(*id, nexthop.clone()));
-        }
-    }
-    for (id, present) in &left.nexthops {
-        if desired.nexthops.contains_key(id) {
-            continue;
-        }
-        match present {
-            ActualNexthop::Foreign => {}
-            ActualNexthop::Ours(nexthop) if is_group(nexthop) => {
+    for (id, wanted, present) in side_by_side(&desired.nexthops, &left.nexthops) {
+        match (wanted, present) {
+            (Some(wanted), Some(ActualNexthop::Ours(present))) if present == wanted => {}
+            (Some(wanted), _) => {
+                let stage = if is_group(wanted) { Stage::NexthopGroups } else { Stage::Nexthops };
+                changes.push(stage, Step::SetNexthop(*id, wanted.clone()));
+            }
+            (None, None | Some(ActualNexthop::Foreign)) => {}
+            (None, Some(ActualNexthop::Ours(nexthop))) if is_group(nexthop) => {
                 changes.push(Stage::DeleteNexthopGroups, Step::DeleteNexthop(*id));
             }
-            ActualNexthop::Ours(Nexthop::Single { device, .. }) if !stays(desired, *device) => {}
-            ActualNexthop::Ours(_) | ActualNexthop::Odd => {
+            (None, Some(ActualNexthop::Ours(Nexthop::Single { device, .. }))) if !stays(desired, *device) => {
+            }
+            (None, Some(ActualNexthop::Ours(_) | ActualNexthop::Odd)) => {
                 changes.push(Stage::DeleteNexthops, Step::DeleteNexthop(*id));
             }
         }
@@ -225,13 +225,15 @@ fn is_group(nexthop: &Nexthop) -> bool {
 /// last, and what is unreachable comes after what leads there.
 fn routes(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
     let mut writes = Vec::new();
-    for (key, route) in &desired.routes {
-        match left.routes.get(key) {
-            None => writes.push((key, Step::AddRoute(*key, route.clone()))),
-            Some(present) if present.as_ref() != Some(route) => {
+    let mut deletions = Vec::new();
+    for (key, wanted, present) in side_by_side(&desired.routes, &left.routes) {
+        match (wanted, present) {
+            (Some(route), None) => writes.push((key, Step::AddRoute(*key, route.clone()))),
+            (Some(route), Some(present)) if present.as_ref() != Some(route) => {
                 writes.push((key, Step::ReplaceRoute(*key, route.clone())));
             }
-            Some(_) => {}
+            (Some(_), Some(_)) => {}
+            (None, _) => deletions.push(key),
         }
     }
     let leads_nowhere = |step: &Step| {
@@ -241,8 +243,6 @@ fn routes(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
     for (_, step) in writes {
         changes.push(Stage::Routes, step);
     }
-    let mut deletions: Vec<&RouteKey> =
-        left.routes.keys().filter(|key| !desired.routes.contains_key(key)).collect();
     // Of one destination the unreachable one (with the higher metric) goes first: a broader route may serve it now.
     deletions.sort_by_key(|key| (key.destination.prefix(), Reverse(key.metric)));
     for key in deletions {

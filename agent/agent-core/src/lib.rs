@@ -21,6 +21,8 @@ mod pass;
 mod refusal;
 mod report;
 mod restore;
+mod side_by_side;
+mod source;
 pub mod spec;
 mod step;
 

@@ -16,62 +16,66 @@ use api::Vtep;
 use crate::actual::{Actual, ActualNexthop};
 use crate::model::{NEXTHOP_IDS, Nexthop, Resilience, Route, RouteKey};
 
-/// The gateways of a route.
-pub(crate) type Ways = (Vtep, BTreeSet<IpAddr>);
+/// The gateways of a route, ascending.
+pub(crate) type Ways<'a> = (Vtep, &'a [IpAddr]);
+
+/// Objects that lead to one gateway each.
+type Singles = BTreeSet<(Vtep, IpAddr, u32)>;
 
 /// The nexthop objects that routes need, and the one that each set of gateways has.
-#[derive(Debug, Default)]
-pub(crate) struct Plan {
+#[derive(Debug)]
+pub(crate) struct Plan<'a> {
     pub(crate) objects: BTreeMap<u32, Nexthop>,
-    pub(crate) of: BTreeMap<Ways, u32>,
+    pub(crate) of: BTreeMap<Ways<'a>, u32>,
 }
 
 /// What is in the kernel, by content.
 struct Existing<'a> {
     actual: &'a Actual,
-    singles: BTreeMap<(Vtep, IpAddr), Vec<u32>>,
-    groups: BTreeMap<u32, Ways>,
+    singles: Singles,
+    groups: BTreeMap<u32, (Vtep, Vec<IpAddr>)>,
 }
 
 /// Plans the nexthops of these routes.
-pub(crate) fn plan(routes: &BTreeMap<Ways, Vec<RouteKey>>, actual: &Actual) -> Plan {
+pub(crate) fn plan<'a>(routes: &BTreeMap<Ways<'a>, Vec<RouteKey>>, actual: &Actual) -> Plan<'a> {
     let existing = Existing::of(actual);
     let mut group_ids = existing.exact_groups(routes);
     existing.shrunk_groups(routes, &mut group_ids);
-    let grouped = |ways: &Ways| ways.1.len() > 1 || group_ids.contains_key(ways);
+    let grouped = |ways: &Ways<'_>| ways.1.len() > 1 || group_ids.contains_key(ways);
     let mut free = Free { actual, next: *NEXTHOP_IDS.start() };
     let singles = existing.singles_for(copies(routes.keys(), grouped), &mut free);
-    let mut plan = Plan::default();
-    for ways in routes.keys() {
-        let (device, gateways) = ways;
-        let ids = gateways.iter().flat_map(|gateway| &singles[&(*device, *gateway)]).copied();
-        let id = if grouped(ways) {
-            let members: BTreeSet<u32> = ids.collect();
-            let group = group_ids.get(ways).copied();
-            let resilience = actual.host.resilient_groups.then(|| existing.resilience(group, members.len()));
-            let id = group.unwrap_or_else(|| free.take());
-            plan.objects.insert(id, Nexthop::Group { members, resilience });
-            id
-        } else {
-            ids.min().expect("a route has a gateway")
-        };
-        plan.of.insert(ways.clone(), id);
-    }
-    for ((device, gateway), ids) in singles {
-        plan.objects.extend(ids.into_iter().map(|id| (id, Nexthop::Single { device, gateway })));
-    }
-    plan
+    let mut groups = Vec::new();
+    let id_of = |ways: &Ways<'a>| {
+        let ids = ways.1.iter().flat_map(|gateway| ids_of(&singles, ways.0, *gateway));
+        if !grouped(ways) {
+            return ids.min().expect("a route has a gateway");
+        }
+        let members: BTreeSet<u32> = ids.collect();
+        let group = group_ids.get(ways).copied();
+        let resilience = actual.host.resilient_groups.then(|| existing.resilience(group, members.len()));
+        let id = group.unwrap_or_else(|| free.take());
+        groups.push((id, Nexthop::Group { members, resilience }));
+        id
+    };
+    let of = routes.keys().copied().zip(routes.keys().map(id_of)).collect();
+    let single = |(device, gateway, id)| (id, Nexthop::Single { device, gateway });
+    Plan { objects: singles.iter().copied().map(single).chain(groups).collect(), of }
+}
+
+/// The objects of a gateway.
+fn ids_of(singles: &Singles, device: Vtep, gateway: IpAddr) -> impl Iterator<Item = u32> {
+    singles.range((device, gateway, 0)..=(device, gateway, u32::MAX)).map(|(.., id)| *id)
 }
 
 /// How many objects each gateway needs: two where a group has it.
 fn copies<'a>(
-    all: impl Iterator<Item = &'a Ways>,
-    grouped: impl Fn(&Ways) -> bool,
+    all: impl Iterator<Item = &'a Ways<'a>>,
+    grouped: impl Fn(&Ways<'_>) -> bool,
 ) -> BTreeMap<(Vtep, IpAddr), usize> {
     let mut copies = BTreeMap::new();
     for ways in all {
         let wanted = if grouped(ways) { 2 } else { 1 };
-        for gateway in &ways.1 {
+        for gateway in ways.1 {
             let count = copies.entry((ways.0, *gateway)).or_insert(wanted);
             *count = wanted.max(*count);
         }
@@ -97,12 +101,12 @@ impl Free<'_> {
 
 impl<'a> Existing<'a> {
     fn of(actual: &'a Actual) -> Self {
-        let mut singles: BTreeMap<(Vtep, IpAddr), Vec<u32>> = BTreeMap::new();
+        let mut singles = Vec::new();
         let mut groups = BTreeMap::new();
         for (id, nexthop) in &actual.nexthops {
             match nexthop {
                 ActualNexthop::Ours(Nexthop::Single { device, gateway }) => {
-                    singles.entry((*device, *gateway)).or_default().push(*id);
+                    singles.push((*device, *gateway, *id));
                 }
                 ActualNexthop::Ours(Nexthop::Group { members, resilience })
                     if resilience.is_some() == actual.host.resilient_groups =>
@@ -112,42 +116,43 @@ impl<'a> Existing<'a> {
                 _ => {}
             }
         }
-        Existing { actual, singles, groups }
+        Existing { actual, singles: singles.into_iter().collect(), groups }
     }
 
     /// The objects of each gateway, as many as it needs: those that the kernel has, then new ones.
-    fn singles_for(
-        &self,
-        copies: BTreeMap<(Vtep, IpAddr), usize>,
-        free: &mut Free<'_>,
-    ) -> BTreeMap<(Vtep, IpAddr), BTreeSet<u32>> {
-        let mut singles = BTreeMap::new();
-        for (gateway, count) in copies {
-            let known = self.singles.get(&gateway).map_or(&[][..], Vec::as_slice);
-            let mut ids: BTreeSet<u32> = known.iter().take(count).copied().collect();
-            while ids.len() < count {
-                ids.insert(free.take());
-            }
-            singles.insert(gateway, ids);
+    fn singles_for(&self, copies: BTreeMap<(Vtep, IpAddr), usize>, free: &mut Free<'_>) -> Singles {
+        let mut singles = Vec::new();
+        for ((device, gateway), count) in copies {
+            let known = ids_of(&self.singles, device, gateway);
+            let ids = known.chain(std::iter::repeat_with(|| free.take())).take(count);
+            singles.extend(ids.map(|id| (device, gateway, id)));
         }
-        singles
+        singles.into_iter().collect()
     }
 
     /// Groups whose gateways are exactly those of some routes. A set of one gateway takes a group only where its
     /// routes already use it.
-    fn exact_groups(&self, routes: &BTreeMap<Ways, Vec<RouteKey>>) -> BTreeMap<Ways, u32> {
+    fn exact_groups<'b>(&'b self, routes: &BTreeMap<Ways<'b>, Vec<RouteKey>>) -> BTreeMap<Ways<'b>, u32> {
         let mut found = BTreeMap::new();
-        for (id, ways) in &self.groups {
-            let Some(keys) = routes.get(ways).filter(|_| self.holds(*id, ways.1.len())) else { continue };
-            if ways.1.len() > 1 || keys.iter().any(|key| self.group_of(key) == Some(*id)) {
-                found.entry(ways.clone()).or_insert(*id);
+        for (id, (device, gateways)) in &self.groups {
+            let known = routes.get_key_value(&(*device, gateways.as_slice()));
+            let Some((ways, keys)) = known.filter(|_| self.holds(*id, gateways.len())) else { continue };
+            if gateways.len() > 1 || keys.iter().any(|key| self.group_of(key) == Some(*id)) {
+                found.entry(*ways).or_insert(*id);
             }
         }
         found
     }
 
     /// For the other sets: the group that their routes use now and that nobody else claims, to be changed in place.
-    fn shrunk_groups(&self, routes: &BTreeMap<Ways, Vec<RouteKey>>, found: &mut BTreeMap<Ways, u32>) {
+    fn shrunk_groups<'b>(
+        &self,
+        routes: &BTreeMap<Ways<'b>, Vec<RouteKey>>,
+        found: &mut BTreeMap<Ways<'b>, u32>,
+    ) {
+        if self.groups.is_empty() {
+            return;
+        }
         let mut claimed: BTreeSet<u32> = found.values().copied().collect();
         for (ways, keys) in routes {
             if found.contains_key(ways) {
@@ -158,7 +163,7 @@ impl<'a> Existing<'a> {
             };
             if let Some(id) = keys.iter().filter_map(|key| self.group_of(key)).find(usable) {
                 claimed.insert(id);
-                found.insert(ways.clone(), id);
+                found.insert(*ways, id);
             }
         }
     }
@@ -194,7 +199,7 @@ impl<'a> Existing<'a> {
 }
 
 /// The gateways of a group, where it has some and all are on one device.
-fn ways_of(members: &BTreeSet<u32>, actual: &Actual) -> Option<Ways> {
+fn ways_of(members: &BTreeSet<u32>, actual: &Actual) -> Option<(Vtep, Vec<IpAddr>)> {
     let mut gateways = BTreeSet::new();
     let mut on = None;
     for member in members {
@@ -207,5 +212,5 @@ fn ways_of(members: &BTreeSet<u32>, actual: &Actual) -> Option<Ways> {
             return None;
         }
     }
-    on.map(|device| (device, gateways))
+    on.map(|device| (device, gateways.into_iter().collect()))
 }

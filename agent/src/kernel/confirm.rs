@@ -10,6 +10,7 @@ use agent_core::{Actual, ActualNexthop, Nexthop, PROTOCOL, Refusal, Route, Route
 use api::{Mac, Vtep};
 use netlink::{NeighbourState, Object, Told};
 
+use super::echoes::{Change, Entry};
 use super::parts::Parts;
 use super::read::{self, Devices};
 
@@ -20,39 +21,81 @@ struct Testimony {
     fdb: BTreeMap<(Vtep, Mac, IpAddr), bool>,
     nexthops: BTreeMap<u32, Option<ActualNexthop>>,
     routes: BTreeMap<RouteKey, Option<Option<Route>>>,
+    /// What will be heard again without a word of who did it, by what it is about.
+    echoes: BTreeMap<About, Vec<Change>>,
 }
 
-/// Takes the steps that were done into what was read, and says what is in doubt now.
+/// What a step on the FDB or on a neighbour is about.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum About {
+    Fdb(Vtep, Mac, IpAddr),
+    Neighbour(Vtep, IpAddr),
+}
+
+impl About {
+    fn of(step: &Step) -> Option<Self> {
+        match step {
+            Step::SetFdb(vtep, mac, to) | Step::DeleteFdb(vtep, mac, to) => {
+                Some(About::Fdb(*vtep, *mac, *to))
+            }
+            Step::SetNeighbour(vtep, address, _) | Step::DeleteNeighbour(vtep, address) => {
+                Some(About::Neighbour(*vtep, *address))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What is known after some steps.
+pub(super) struct Confirmed {
+    /// What is in doubt now.
+    pub(super) doubts: Parts,
+    /// What is no news to anybody any more.
+    pub(super) echoes: Vec<Change>,
+}
+
+/// Takes the steps that were done into what was read.
 pub(super) fn confirm(
     actual: &mut Actual,
     devices: &Devices,
     steps: &[Step],
     answers: &[Result<(), Refusal>],
     told: Vec<Told>,
-) -> Parts {
-    let testimony = Testimony::of(told, devices);
+) -> Confirmed {
+    let mut testimony = Testimony::of(told, devices);
     let mut doubts = Parts::NONE;
+    let mut echoes = Vec::new();
     for (step, _) in steps.iter().zip(answers).filter(|(_, answer)| answer.is_ok()) {
-        doubts = doubts.and(testimony.take(step, actual));
+        let in_doubt = testimony.take(step, actual);
+        doubts = doubts.and(in_doubt);
+        if in_doubt == Parts::NONE {
+            echoes.extend(
+                About::of(step).and_then(|about| testimony.echoes.remove(&about)).unwrap_or_default(),
+            );
+        }
     }
-    doubts
+    Confirmed { doubts, echoes }
 }
 
 impl Testimony {
     fn of(told: Vec<Told>, devices: &Devices) -> Self {
         let mut testimony = Testimony::default();
-        for Told { present, object } in told {
+        for Told { present, object, port } in told {
             match object {
                 Object::Neighbour(neighbour) => {
                     let Some(vtep) = devices.ours.get(&neighbour.device) else { continue };
                     let permanent = present && neighbour.state == NeighbourState::Permanent;
                     let mac = neighbour.mac.filter(|_| permanent).map(|mac| Mac(mac.0));
                     testimony.neighbours.insert((*vtep, neighbour.address), mac);
+                    let about = About::Neighbour(*vtep, neighbour.address);
+                    testimony.note(about, (Entry::Neighbour(neighbour), present), port);
                 }
                 Object::Fdb(entry) => {
                     let Some(vtep) = devices.ours.get(&entry.device) else { continue };
                     let Some(to) = entry.destination else { continue };
                     testimony.fdb.insert((*vtep, Mac(entry.mac.0), to), present);
+                    let about = About::Fdb(*vtep, Mac(entry.mac.0), to);
+                    testimony.note(about, (Entry::Fdb(entry), present), port);
                 }
                 Object::Nexthop(nexthop) => {
                     let found = present.then(|| read::nexthop(&nexthop, devices));
@@ -67,6 +110,13 @@ impl Testimony {
             }
         }
         testimony
+    }
+
+    /// Who listens leaves out what our own socket is named for.
+    fn note(&mut self, about: About, change: Change, port: u32) {
+        if port == 0 {
+            self.echoes.entry(about).or_default().push(change);
+        }
     }
 
     fn take(&self, step: &Step, actual: &mut Actual) -> Parts {

@@ -2,10 +2,13 @@
 //! `iptables`.
 
 mod confirm;
+mod echoes;
 mod firewall;
 mod iptables;
 pub(crate) mod parts;
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use std::collections::BTreeSet;
@@ -125,7 +128,9 @@ impl RealKernel {
         let told = self.witness.testify();
         let doubts = match (attends, told, &answers) {
             (Ok(()), Ok(told), Ok(answers)) => {
-                confirm::confirm(&mut self.actual, &self.devices, steps, answers, told)
+                let confirmed = confirm::confirm(&mut self.actual, &self.devices, steps, answers, told);
+                self.doubts.account(confirmed.echoes);
+                confirmed.doubts
             }
             _ => parts,
         };
@@ -152,8 +157,7 @@ impl RealKernel {
 
 impl Kernel for RealKernel {
     fn read(&mut self, how: Reading) -> Result<(), KernelError> {
-        let doubts = self.doubts.take();
-        let parts = if how == Reading::Whole { Parts::ALL } else { doubts };
+        let parts = self.doubts.take(how == Reading::Whole);
         // What failed half-way is known of nothing.
         self.refresh(parts).inspect_err(|_| self.doubts.add(Parts::ALL))
     }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use agent_core::{INBOUND_TABLE, NEXTHOP_IDS, Stage, TABLE};
 use api::Vtep;
-use netlink::Event;
+use netlink::{Changed, Event};
+
+use super::echoes::{Change, Echoes, Entry};
 
 /// A set of parts of the kernel's state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,7 +27,9 @@ impl Parts {
     pub(crate) const HOST_ROUTES: Parts = Parts(1 << 5);
     pub(crate) const RULES: Parts = Parts(1 << 6);
     pub(crate) const FIREWALL: Parts = Parts(1 << 7);
-    pub(crate) const ALL: Parts = Parts((1 << 8) - 1);
+    /// Settings of devices, which every reading reads.
+    pub(crate) const SETTINGS: Parts = Parts(1 << 8);
+    pub(crate) const ALL: Parts = Parts((1 << 9) - 1);
 
     pub(crate) fn and(self, other: Parts) -> Parts {
         Parts(self.0 | other.0)
@@ -67,8 +71,8 @@ impl Parts {
             Event::Address { device } if ours.contains(device) => Parts::ALL,
             // A device that goes down takes its routes along and says nothing of them.
             Event::Link { .. } | Event::Address { .. } => Parts::LINKS.and(Parts::HOST_ROUTES),
-            Event::Neighbour { device } if ours.contains(device) => Parts::NEIGHBOURS,
-            Event::Fdb { device } if ours.contains(device) => Parts::FDB,
+            Event::Neighbour { device, .. } if ours.contains(device) => Parts::NEIGHBOURS,
+            Event::Fdb { device, .. } if ours.contains(device) => Parts::FDB,
             Event::Neighbour { .. } | Event::Fdb { .. } => Parts::NONE,
             Event::Route { table: TABLE | INBOUND_TABLE, .. } => Parts::ROUTES,
             Event::Route { .. } => Parts::HOST_ROUTES,
@@ -87,11 +91,16 @@ pub(crate) struct Doubts(Arc<Shared>);
 struct Shared {
     parts: AtomicU16,
     ours: Mutex<BTreeSet<u32>>,
+    echoes: Mutex<Echoes>,
 }
 
 impl Default for Doubts {
     fn default() -> Self {
-        Doubts(Arc::new(Shared { parts: AtomicU16::new(Parts::ALL.0), ours: Mutex::default() }))
+        Doubts(Arc::new(Shared {
+            parts: AtomicU16::new(Parts::ALL.0),
+            ours: Mutex::default(),
+            echoes: Mutex::default(),
+        }))
     }
 }
 
@@ -100,28 +109,77 @@ impl Doubts {
         self.0.parts.fetch_or(parts.0, Ordering::SeqCst);
     }
 
-    /// Somebody else changed something.
-    pub(crate) fn hear(&self, event: &Event) {
-        self.add(Parts::of_event(event, &self.ours()));
+    /// Somebody begins to say what others change.
+    pub(crate) fn listen(&self) {
+        lock(&self.0.echoes).listen();
     }
 
-    /// What is in doubt. What comes into doubt from now on belongs to the next reading.
-    pub(super) fn take(&self) -> Parts {
-        Parts(self.0.parts.swap(0, Ordering::SeqCst))
+    /// Something changed. Whether it is news: a step of our own may be known already.
+    pub(crate) fn hear(&self, event: &Event) -> bool {
+        let parts = Parts::of_event(event, &lock(&self.0.ours));
+        let entry = match event {
+            Event::Fdb { entry: Some(entry), present, .. } => Some((Entry::Fdb(entry.clone()), *present)),
+            Event::Neighbour { entry: Some(entry), present, .. } => {
+                Some((Entry::Neighbour(entry.clone()), *present))
+            }
+            _ => None,
+        };
+        if *event == Event::Overrun {
+            lock(&self.0.echoes).lose();
+        }
+        match entry.filter(|_| parts != Parts::NONE) {
+            Some(change) => lock(&self.0.echoes).hear(change),
+            None => {
+                self.add(parts);
+                true
+            }
+        }
+    }
+
+    /// What was told of our own steps on FDB entries and neighbours, and is known now.
+    pub(super) fn account(&self, told: Vec<Change>) {
+        lock(&self.0.echoes).account(told);
+    }
+
+    /// What is in doubt, for a reading of that or of everything. What comes into doubt from now on belongs to the next
+    /// one.
+    pub(super) fn take(&self, whole: bool) -> Parts {
+        let mut echoes = lock(&self.0.echoes);
+        let news = echoes.news();
+        echoes.settle(whole);
+        let parts = Parts(self.0.parts.swap(0, Ordering::SeqCst)).and(news);
+        if whole { Parts::ALL } else { parts }
     }
 
     pub(super) fn holds(&self, parts: Parts) -> bool {
-        Parts(self.0.parts.load(Ordering::SeqCst)).has(parts)
+        let news = lock(&self.0.echoes).news();
+        news.and(Parts(self.0.parts.load(Ordering::SeqCst))).has(parts)
+    }
+
+    /// Whether anything was heard that no reading has looked at.
+    pub(crate) fn any(&self) -> bool {
+        self.holds(Parts::ALL)
+    }
+
+    /// A setting changed.
+    pub(crate) fn hear_settings(&self, changed: &Changed) {
+        let concerns = match changed {
+            Changed::Device(device) => lock(&self.0.ours).contains(device),
+            _ => true,
+        };
+        if concerns {
+            self.add(Parts::SETTINGS);
+        }
     }
 
     pub(super) fn set_ours(&self, ours: BTreeSet<u32>) {
-        *self.ours() = ours;
+        *lock(&self.0.ours) = ours;
     }
+}
 
-    /// A panic elsewhere does not make a set of numbers wrong.
-    fn ours(&self) -> MutexGuard<'_, BTreeSet<u32>> {
-        self.0.ours.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A panic elsewhere does not make what is written down here wrong.
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -131,15 +189,15 @@ mod tests {
     #[test]
     fn a_change_brings_what_hangs_on_it_into_doubt() {
         let doubts = Doubts::default();
-        assert_eq!(doubts.take(), Parts::ALL, "nothing is known at first");
+        assert_eq!(doubts.take(false), Parts::ALL, "nothing is known at first");
         doubts.set_ours(BTreeSet::from([7]));
-        doubts.hear(&Event::Neighbour { device: 8 });
-        assert_eq!(doubts.take(), Parts::NONE);
-        doubts.hear(&Event::Neighbour { device: 7 });
-        doubts.hear(&Event::Fdb { device: 7 });
-        assert_eq!(doubts.take(), Parts::NEIGHBOURS.and(Parts::FDB));
+        doubts.hear(&Event::Neighbour { device: 8, entry: None, present: true });
+        assert_eq!(doubts.take(false), Parts::NONE);
+        doubts.hear(&Event::Neighbour { device: 7, entry: None, present: true });
+        doubts.hear(&Event::Fdb { device: 7, entry: None, present: true });
+        assert_eq!(doubts.take(false), Parts::NEIGHBOURS.and(Parts::FDB));
         doubts.hear(&Event::Link { index: 9, name: "eth0".to_owned() });
-        assert_eq!(doubts.take(), Parts::LINKS.and(Parts::HOST_ROUTES));
+        assert_eq!(doubts.take(false), Parts::LINKS.and(Parts::HOST_ROUTES));
         for event in [
             Event::Link { index: 7, name: "renamed".to_owned() },
             Event::Link { index: 99, name: "vx-local".to_owned() },
@@ -147,8 +205,8 @@ mod tests {
             Event::Overrun,
         ] {
             doubts.hear(&event);
-            assert_eq!(doubts.take(), Parts::ALL, "{event:?}");
+            assert_eq!(doubts.take(false), Parts::ALL, "{event:?}");
         }
-        assert_eq!(doubts.take(), Parts::NONE);
+        assert_eq!(doubts.take(false), Parts::NONE);
     }
 }

@@ -22,13 +22,21 @@ fn events(monitor: &mut Monitor) -> BTreeSet<Event> {
     events
 }
 
+fn neighbour(device: u32) -> Neighbour {
+    Neighbour::permanent(device, "241.0.0.2".parse().unwrap(), mac(2), PROTOCOL)
+}
+
+fn fdb(device: u32) -> FdbEntry {
+    FdbEntry::permanent(device, mac(2), "192.0.2.2".parse().unwrap())
+}
+
 fn changes(device: u32) -> Vec<Op> {
     let gateway = "241.0.0.2".parse().unwrap();
     vec![
         Op::ChangeLink(LinkChange { alias: Some("changed".to_owned()), ..LinkChange::of(device) }),
         Op::add(Address::plain(device, "241.0.0.1/8".parse().unwrap())),
-        Op::add(Neighbour::permanent(device, gateway, mac(2), PROTOCOL)),
-        Op::add(FdbEntry::permanent(device, mac(2), "192.0.2.2".parse().unwrap())),
+        Op::add(neighbour(device)),
+        Op::add(fdb(device)),
         Op::add(Nexthop::hop(7, PROTOCOL, Hop::onlink(device, gateway))),
         Op::add(Route::unicast("10.0.0.0/8".parse().unwrap(), 100_054, PROTOCOL, Via::Nexthop(7))),
         Op::add(Rule::lookup(Family::V6, 200, 100_054, PROTOCOL)),
@@ -39,8 +47,8 @@ fn expected(device: u32) -> BTreeSet<Event> {
     BTreeSet::from([
         Event::Link { index: device, name: "vx-test".to_owned() },
         Event::Address { device },
-        Event::Neighbour { device },
-        Event::Fdb { device },
+        Event::Neighbour { device, entry: Some(neighbour(device)), present: true },
+        Event::Fdb { device, entry: Some(fdb(device)), present: true },
         Event::Nexthop { id: 7 },
         Event::Route { family: Family::V4, table: 100_054, protocol: PROTOCOL },
         Event::Rule { family: Family::V6, priority: 200 },

@@ -1,7 +1,7 @@
 //! Texts and numbers to words, with every failure written down.
 
 use std::collections::BTreeSet;
-use std::fmt::Display;
+use std::fmt::{Arguments, Display};
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -22,12 +22,13 @@ pub(super) struct Checker {
 pub(super) struct Entry<'a> {
     checker: &'a mut Checker,
     list: List,
-    object: String,
+    /// Its name, put into words only where something is wrong with it.
+    object: Arguments<'a>,
 }
 
 impl Checker {
-    pub(super) fn entry(&mut self, list: List, object: impl Into<String>) -> Entry<'_> {
-        Entry { checker: self, list, object: object.into() }
+    pub(super) fn entry<'a>(&'a mut self, list: List, object: Arguments<'a>) -> Entry<'a> {
+        Entry { checker: self, list, object }
     }
 }
 
@@ -41,7 +42,7 @@ impl Entry<'_> {
     ) -> Option<T> {
         self.checker.invalid.push(InvalidEntry {
             list: self.list,
-            object: self.object.clone(),
+            object: self.object.to_string(),
             field,
             value: value.to_string(),
             expected: expected.into(),

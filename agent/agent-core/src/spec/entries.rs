@@ -20,7 +20,8 @@ const LEAST_MTU_V6: u32 = 1280;
 pub(super) fn devices(list: &[Device], checker: &mut Checker) -> BTreeMap<Vtep, DeviceSpec> {
     let mut devices: BTreeMap<Vtep, DeviceSpec> = BTreeMap::new();
     for device in list {
-        let mut entry = checker.entry(List::Devices, format!("device {}", device.name));
+        let object = format_args!("device {}", device.name);
+        let mut entry = checker.entry(List::Devices, object);
         let Some((vtep, spec)) = device_of(device, &mut entry) else {
             checker.invalid_devices.insert(device.name.clone());
             continue;
@@ -85,7 +86,8 @@ pub(super) fn routes(
 ) -> BTreeMap<IpNetwork, RouteSpec> {
     let mut routes = BTreeMap::new();
     for route in list {
-        let mut entry = checker.entry(List::Routes, format!("{list_name} {}", route.cidr));
+        let object = format_args!("{list_name} {}", route.cidr);
+        let mut entry = checker.entry(List::Routes, object);
         let Some((cidr, spec)) = route_of(route, known, &mut entry) else { continue };
         match routes.get(&cidr) {
             None => drop(routes.insert(cidr, spec)),
@@ -102,7 +104,7 @@ fn route_of(route: &Route, known: &BTreeSet<Vtep>, entry: &mut Entry<'_>) -> Opt
     let cidr = entry.network("cidr", &route.cidr)?;
     let device = entry.device(&route.dev, known);
     let field = if route.gws.is_empty() { "gw" } else { "gws" };
-    let mut gateways = BTreeSet::new();
+    let mut gateways = Vec::with_capacity(route.gws.len().max(1));
     for text in route.gateways() {
         let gateway = entry.ip(field, text);
         gateways.extend(
@@ -113,12 +115,15 @@ fn route_of(route: &Route, known: &BTreeSet<Vtep>, entry: &mut Entry<'_>) -> Opt
     let mtu = entry.mtu(route.mtu, least);
     // A route by some of its gateways is better than none.
     (!gateways.is_empty()).then_some(())?;
-    Some((cidr, RouteSpec { device: device?, gateways, mtu: mtu? }))
+    gateways.sort_unstable();
+    gateways.dedup();
+    Some((cidr, RouteSpec { device: device?, gateways: gateways.into(), mtu: mtu? }))
 }
 
 pub(super) fn unreachable(list: &[String], checker: &mut Checker) -> BTreeSet<IpNetwork> {
-    let networks =
-        list.iter().map(|text| checker.entry(List::Routes, "unreachable").network("unreachable", text));
+    let networks = list
+        .iter()
+        .map(|text| checker.entry(List::Routes, format_args!("unreachable")).network("unreachable", text));
     networks.collect::<Vec<_>>().into_iter().flatten().collect()
 }
 
@@ -134,7 +139,8 @@ pub(super) fn fdb(
 ) -> BTreeMap<(Vtep, Mac), IpAddr> {
     let mut entries = BTreeMap::new();
     for fdb in list.iter().filter(|fdb| !is_flood(fdb)) {
-        let mut entry = checker.entry(List::Fdbs, format!("fdbs {} on {}", fdb.mac, fdb.dev));
+        let object = format_args!("fdbs {} on {}", fdb.mac, fdb.dev);
+        let mut entry = checker.entry(List::Fdbs, object);
         let mac = entry.mac("mac", &fdb.mac);
         let ip = entry.ip("ip", &fdb.ip);
         let Some(device) = entry.device(&fdb.dev, known) else { continue };
@@ -154,7 +160,8 @@ pub(super) fn neighbours(
 ) -> BTreeMap<(Vtep, IpAddr), Mac> {
     let mut entries = BTreeMap::new();
     for arp in list {
-        let mut entry = checker.entry(List::Arps, format!("arps {} on {}", arp.ip, arp.dev));
+        let object = format_args!("arps {} on {}", arp.ip, arp.dev);
+        let mut entry = checker.entry(List::Arps, object);
         let mac = entry.mac("mac", &arp.mac);
         let ip = entry.ip("ip", &arp.ip);
         let device = entry.device(&arp.dev, known);
@@ -167,7 +174,8 @@ pub(super) fn neighbours(
 }
 
 pub(super) fn firewall(firewall: &Firewall, checker: &mut Checker) -> FirewallSpec {
-    let mut entry = checker.entry(List::Firewall, "firewall");
+    let object = format_args!("firewall");
+    let mut entry = checker.entry(List::Firewall, object);
     let mut networks = |field: &'static str, list: &[String]| -> Vec<IpNetwork> {
         list.iter().filter_map(|text| entry.network(field, text)).collect()
     };
@@ -201,7 +209,8 @@ pub(super) fn firewall(firewall: &Firewall, checker: &mut Checker) -> FirewallSp
 pub(super) fn rule_priority(priority: Option<u32>, checker: &mut Checker) -> u32 {
     match priority {
         Some(priority) if !(2..=32765).contains(&priority) => {
-            let mut entry = checker.entry(List::Routes, "rulePriority");
+            let object = format_args!("rulePriority");
+            let mut entry = checker.entry(List::Routes, object);
             let expected = format!(
                 "is not between the local and the main table (2 to 32765); {DEFAULT_RULE_PRIORITY} holds"
             );

@@ -67,8 +67,8 @@ pub struct DeviceSpec {
 pub struct RouteSpec {
     /// The device.
     pub device: Vtep,
-    /// Overlay addresses of the VTEPs; never empty.
-    pub gateways: BTreeSet<IpAddr>,
+    /// Overlay addresses of the VTEPs, ascending, each once; never empty.
+    pub gateways: Box<[IpAddr]>,
     /// MTU, where it is below the device's.
     pub mtu: Option<u32>,
 }

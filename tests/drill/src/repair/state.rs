@@ -101,7 +101,7 @@ impl Look {
     pub(super) fn concerns_us(&self, event: &Event) -> bool {
         match event {
             Event::Link { index, name } => self.ours.contains_key(index) || name.starts_with(PREFIX),
-            Event::Address { device } | Event::Neighbour { device } | Event::Fdb { device } => {
+            Event::Address { device } | Event::Neighbour { device, .. } | Event::Fdb { device, .. } => {
                 self.ours.contains_key(device)
             }
             Event::Route { table, .. } => TABLES.contains(table),
