@@ -3,6 +3,7 @@
 mod booted;
 mod control;
 mod elsewhere;
+mod fought;
 mod gateways;
 mod killed;
 mod owned;
@@ -52,6 +53,7 @@ pub const ALL: &[Scenario] = &[
     booted::COLD_BOOT,
     owned::FOREIGN_KEPT,
     repaired::REPAIRED,
+    fought::FOUGHT_OVER,
     // the last one: an agent whose own address went hears of nothing until its connections time out
     underlay::UNDERLAY_JUMPED,
 ];
