@@ -155,7 +155,13 @@ impl World {
     /// The world lacks a pod.
     pub fn ways(&self) -> Result<Vec<Way>> {
         let way = |from: &str, to: &str, mode| {
-            anyhow::Ok(Way { from: from.to_owned(), to: to.to_owned(), addresses: self.pod(to)?, mode })
+            anyhow::Ok(Way {
+                from: from.to_owned(),
+                to: to.to_owned(),
+                addresses: self.pod(to)?,
+                mode,
+                connections: 1,
+            })
         };
         Ok(vec![
             way("a3-pod1", "b2-pod1", NetworkType::Gateway)?,
