@@ -65,6 +65,9 @@ enum Inside {
         #[arg(long)]
         agent: i32,
     },
+    /// Print everything of ours, a line for each object.
+    #[command(hide = true)]
+    Shown,
     /// Fight with the agent over one thing after another, and tell how it behaves, as JSON.
     #[command(hide = true)]
     Fight {
@@ -130,6 +133,10 @@ fn run(arguments: &Arguments) -> Result<bool> {
 fn within(inside: &Inside) -> Result<()> {
     match *inside {
         Inside::Inside { rounds, seed, agent } => drill::repair::rounds(rounds, seed, agent, tell),
+        Inside::Shown => drill::repair::shown()?.iter().try_for_each(|line| {
+            println!("{line}");
+            Ok(())
+        }),
         Inside::Fight { rounds, seed, agent, seconds } => {
             drill::repair::fights(rounds, seed, agent, Duration::from_secs(seconds), tell)
         }

@@ -79,6 +79,15 @@ pub fn rounds(rounds: u32, seed: u64, agent: i32, mut tell: impl FnMut(&Repair) 
     Ok(())
 }
 
+/// Everything of ours in this namespace, a line for each object, and the packet filter's own lines.
+///
+/// # Errors
+/// The namespace cannot be read.
+pub fn shown() -> Result<Vec<String>> {
+    let Whole { netlink, filter, .. } = Vandal::open(0)?.whole()?;
+    Ok(netlink.into_iter().chain(filter.lines().map(|line| line.trim_end().to_owned())).collect())
+}
+
 /// The node as it must be.
 #[derive(Debug, PartialEq)]
 struct Whole {

@@ -6,6 +6,8 @@ mod elsewhere;
 mod fought;
 mod gateways;
 mod killed;
+mod leftovers;
+mod memory;
 mod owned;
 mod repaired;
 mod underlay;
@@ -43,6 +45,7 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     killed::AGENT_KILLED,
     upgraded::AGENT_UPGRADED,
+    memory::MEMORY_UNFIT,
     control::APIS_GONE,
     control::CONTROLLERS_KILLED,
     elsewhere::ELSEWHERE,
@@ -52,6 +55,7 @@ pub const ALL: &[Scenario] = &[
     gateways::MODE_CHANGED,
     gateways::GATEWAY_LOST,
     booted::COLD_BOOT,
+    leftovers::LEFTOVERS,
     owned::FOREIGN_KEPT,
     repaired::REPAIRED,
     fought::FOUGHT_OVER,
