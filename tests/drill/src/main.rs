@@ -54,7 +54,7 @@ struct Arguments {
 enum Inside {
     /// Break what the agent has made, and tell how long each repair took, as JSON.
     #[command(hide = true)]
-    Inside {
+    Repair {
         /// How often.
         #[arg(long)]
         rounds: u32,
@@ -132,7 +132,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn within(inside: &Inside) -> Result<()> {
     match *inside {
-        Inside::Inside { rounds, seed, agent } => drill::repair::rounds(rounds, seed, agent, tell),
+        Inside::Repair { rounds, seed, agent } => drill::repair::rounds(rounds, seed, agent, tell),
         Inside::Shown => drill::repair::shown()?.iter().try_for_each(|line| {
             println!("{line}");
             Ok(())

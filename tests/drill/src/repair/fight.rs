@@ -208,6 +208,12 @@ impl Writer<'_> {
     }
 }
 
+/// What was seen while the other writer went on.
+struct Beside {
+    repairs: (u64, u64),
+    others: Vec<(String, Option<u64>)>,
+}
+
 /// What one act makes wrong, and how many notifications it brings.
 struct Reach {
     keys: State,
@@ -228,7 +234,7 @@ impl Vandal {
         let (acts, stopped) = (AtomicU64::new(0), AtomicBool::new(false));
         let writer = Writer { fight, which: &which, acts, stopped };
         let reach = self.reach(&writer, whole)?;
-        let (repairs, others) = thread::scope(|scope| {
+        let Beside { repairs, others } = thread::scope(|scope| {
             let running = scope.spawn(|| writer.run());
             let seen = self.beside(&writer, &reach, watched, whole, random, tell);
             writer.stopped.store(true, Ordering::Release);
@@ -270,7 +276,7 @@ impl Vandal {
         whole: &Whole,
         random: &mut Random,
         tell: &mut impl FnMut(&Told) -> Result<()>,
-    ) -> Result<((u64, u64), Vec<(String, Option<u64>)>)> {
+    ) -> Result<Beside> {
         let fight = writer.fight;
         if !rests()? {
             bail!(
@@ -289,7 +295,7 @@ impl Vandal {
         for name in fight.others {
             others.push((name.to_owned(), self.other(name, reach, fight, whole, random)?));
         }
-        Ok(((repairs, most), others))
+        Ok(Beside { repairs: (repairs, most), others })
     }
 
     /// How often the agent repairs what is fought over, by the notifications that are not the other writer's; where it breaks

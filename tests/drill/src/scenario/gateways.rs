@@ -103,7 +103,7 @@ fn label(world: &World, node: &str, value: Value) -> Result<()> {
     world.apis.patch::<Node>("a", node, &json!({"metadata": {"labels": {GATEWAY_LABEL: value}}}))
 }
 
-fn is_gateway(world: &World, node: &str, wanted: bool) -> Result<()> {
+pub(super) fn is_gateway(world: &World, node: &str, wanted: bool) -> Result<()> {
     let name = format!("a-{node}");
     world.eventually(|| {
         let object: ClusterNode = world.apis.get("control", &name)?;
@@ -173,7 +173,7 @@ fn last_loss(flows: &[Flow], told_us: u64) -> Option<Duration> {
     lost.max().map(|last| Duration::from_micros(last.saturating_sub(told_us)))
 }
 
-fn ready(world: &World, node: &str, ready: bool) -> Result<()> {
+pub(super) fn ready(world: &World, node: &str, ready: bool) -> Result<()> {
     let status = if ready { "True" } else { "False" };
     let condition =
         json!([{"type": "Ready", "status": status, "reason": "Drill", "message": "said by the drill"}]);

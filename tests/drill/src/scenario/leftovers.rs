@@ -83,18 +83,18 @@ const STRANGERS: &str = "
 ip route add 198.51.100.0/24 via 172.31.0.1 table 200 proto static
 ip nexthop add id 193000003 via 172.31.0.1 dev eth0
 ip rule add pref 198 from 198.51.100.0/24 lookup 202
-ip link add vx-other type vxlan id 4242 dstport 4242 dev eth0 nolearning
+ip link add othervx type vxlan id 4242 dstport 4242 dev eth0 nolearning
 iptables-nft -t nat -N CLUSTERLINK-POSTROUTING
 nft add table inet clusterlink-old
 ";
 const SHOWN: &str = "ip route show table 200 proto static; ip nexthop show id 193000003; ip rule show pref 198; \
-    ip -d -o link show vx-other | grep -o 'vxlan id 4242 .*dstport 4242'; iptables-nft -t nat -S | grep -e -POSTROUTING$; \
+    ip -d -o link show othervx | grep -o 'vxlan id 4242 .*dstport 4242'; iptables-nft -t nat -S | grep -e -POSTROUTING$; \
     nft list table inet clusterlink-old; ip route show table main";
 const STRANGERS_GONE: &str = "
 ip route del 198.51.100.0/24 table 200 proto static; ip nexthop del id 193000003; ip rule del pref 198
-ip link del vx-other; iptables-nft -t nat -X CLUSTERLINK-POSTROUTING; nft delete table inet clusterlink-old; true";
-/// Lines of what is shown that are of the strangers.
-const STRANGE: [&str; 2] = ["route 198.51.100.0/24 ", "device vx-other "];
+ip link del othervx; iptables-nft -t nat -X CLUSTERLINK-POSTROUTING; nft delete table inet clusterlink-old; true";
+/// The one line of ours that shows it: the strangers' route is in our table.
+const STRANGE: &str = "route 198.51.100.0/24 ";
 
 fn leftovers(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     let (world, name, rounds) = (drill.world, drill.name, drill.rounds);
@@ -150,7 +150,7 @@ impl Host<'_> {
 
     fn shown(&self) -> Result<BTreeSet<String>> {
         let lines = self.world.shown(self.place)?.into_iter();
-        Ok(lines.filter(|line| !STRANGE.iter().any(|strange| line.starts_with(strange))).collect())
+        Ok(lines.filter(|line| !line.starts_with(STRANGE)).collect())
     }
 
     /// The agent is held, and has no memory.
