@@ -133,14 +133,19 @@ impl Node<'_> {
 }
 
 fn judge(fought: &[Fought], row: &mut Row) {
-    let mut times = Vec::new();
+    let mut times: Vec<Duration> = Vec::new();
+    let mut slowest: Option<(Duration, String)> = None;
     for Fought { name, repairs: (repairs, most), others, right_after_us, left } in fought {
         if repairs > most {
             row.problems.push(format!("{name}: repaired {repairs} times where {most} are enough"));
         }
         for (other, took) in others {
             match took {
-                Some(micros) => times.push(Duration::from_micros(*micros)),
+                Some(micros) => {
+                    let took = Duration::from_micros(*micros);
+                    times.push(took);
+                    slowest = slowest.max(Some((took, format!("{other} while {name}"))));
+                }
                 None => row.problems.push(format!("{name}: {other} was not repaired meanwhile")),
             }
         }
@@ -153,5 +158,9 @@ fn judge(fought: &[Fought], row: &mut Row) {
         }
     }
     row.repair = Repairs::of(&times);
-    row.notes.push("the times are those of the other things that were broken meanwhile".to_owned());
+    let slowest = slowest.map(|(took, what)| format!(", at most {} ms: {what}", took.as_millis()));
+    row.notes.push(format!(
+        "the times are those of the other things that were broken meanwhile{}",
+        slowest.unwrap_or_default()
+    ));
 }
