@@ -9,11 +9,15 @@ use crate::keeper::Outcome;
 /// So many repairs of one object within [`WINDOW`] are a fight.
 const MANY: usize = 60;
 const WINDOW: SignedDuration = SignedDuration::from_mins(1);
+/// A fight is over when so much time has passed without a repair: that of a truce, and some more.
+const OVER: SignedDuration = SignedDuration::from_secs(30);
 
 /// When each object was repaired.
 #[derive(Debug, Default)]
 pub(crate) struct Contention {
     repairs: BTreeMap<String, VecDeque<Timestamp>>,
+    /// What is fought over. The few repairs between truces must not make it look peaceful.
+    fought: BTreeSet<String>,
 }
 
 impl Contention {
@@ -24,6 +28,9 @@ impl Contention {
             times.retain(|time| now.duration_since(*time) < WINDOW);
         }
         self.repairs.retain(|_, times| !times.is_empty());
+        let lasts =
+            |times: &VecDeque<Timestamp>| times.back().is_some_and(|last| now.duration_since(*last) < OVER);
+        self.fought.retain(|object| self.repairs.get(object).is_some_and(lasts));
         let Ok(report) = &mut outcome.result else { return BTreeSet::new() };
         if outcome.woken.repairs() {
             // Once for each pass, though an object may take several messages (two nexthops of one gateway).
@@ -31,19 +38,18 @@ impl Contention {
                 self.repairs.entry(object.clone()).or_default().push_back(now);
             }
         }
-        let fought: Vec<(&String, usize)> = self
-            .repairs
-            .iter()
-            .map(|(object, times)| (object, times.len()))
-            .filter(|(_, times)| *times >= MANY)
-            .collect();
-        let notices = fought.iter().map(|(object, times)| {
+        let many =
+            self.repairs.iter().filter(|(_, times)| times.len() >= MANY).map(|(object, _)| object.clone());
+        self.fought.extend(many);
+        let times = |object| self.repairs.get(object).map_or(0, VecDeque::len);
+        let notices = self.fought.iter().map(|object| {
             format!(
-                "Contended: {object} was changed by somebody else {times} times within a minute; it is repaired less often until that ends"
+                "Contended: {object} was changed by somebody else {} times within a minute; it is repaired less often until that ends",
+                times(object)
             )
         });
         report.notices.splice(0..0, notices);
-        fought.into_iter().map(|(object, _)| object.clone()).collect()
+        self.fought.clone()
     }
 }
 
@@ -81,6 +87,17 @@ mod tests {
         assert!(notices[0].starts_with("Contended: IPv4 rule 200 lookup 200 was changed"), "{notices:?}");
         // A minute later it is over.
         assert!(!pass(&mut contention, 130, Woken::Kernel).0);
+    }
+
+    #[test]
+    fn a_fight_that_goes_on_for_longer_than_a_minute_is_not_fought_again() {
+        let mut contention = Contention::default();
+        (0..60).for_each(|second| drop(pass(&mut contention, second, Woken::Kernel)));
+        // Once for each truce.
+        for second in (70..600).step_by(10) {
+            assert!(pass(&mut contention, second, Woken::Clock).0, "after {second} seconds");
+        }
+        assert!(!pass(&mut contention, 640, Woken::Clock).0);
     }
 
     /// Somebody who changes one thing of each kind, and the beginning of that thing's name.

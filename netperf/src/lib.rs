@@ -1,8 +1,8 @@
 //! Reachability, RTT, throughput and outage measurement between pods and nodes.
 //!
 //! One process per network namespace answers ([`serve`]); the others ask: [`reach`] proves who answers and which source
-//! address the far side saw, [`rtt`] compares round-trip times within one run, [`throughput`] measures TCP bulk and
-//! [`outage`] tells lost, late, duplicated and re-ordered packets apart, by direction.
+//! address the far side saw, [`rtt`] compares round-trip times within one run, [`throughput`] measures TCP bulk [`outage`]
+//! tells lost, late, duplicated and re-ordered packets apart, by direction, and [`stream`] tells whether connections survive.
 //!
 //! Everything blocks and runs on plain threads, which inherit the network namespace of the thread that calls: a caller
 //! that has entered a namespace measures from there. [`statistics`], [`ledger`] and [`outage::account`] are pure.
@@ -18,6 +18,7 @@ pub mod rtt;
 pub mod serve;
 mod session;
 pub mod statistics;
+pub mod stream;
 mod table;
 pub mod target;
 pub mod throughput;

@@ -97,9 +97,10 @@ impl Filter {
         if change.is_none_or(|change| self.nft.apply(&change).is_err()) {
             self.nft.apply(&table.replacement()).map_err(refusal)?;
         }
-        // Where it has gone again already there is nothing to learn.
+        // Where it has gone again already, or somebody was quicker with a rule, there is nothing to learn.
         if let Some(listed) = self.table().map_err(refusal)?
             && listed != *table
+            && table.may_be_listed_as(&listed)
         {
             tracing::debug!("nft lists our table in other words than it was written in");
             self.listed_as = Some((table.clone(), listed));

@@ -9,7 +9,7 @@ use crate::serve::ServeOptions;
 use crate::throughput::ThroughputOptions;
 
 /// A duration as [`super::duration`] reads it.
-fn duration_text(duration: Duration) -> String {
+pub(super) fn duration_text(duration: Duration) -> String {
     format!("{}us", duration.as_micros())
 }
 
@@ -127,6 +127,7 @@ mod tests {
     use super::*;
     use crate::PORT;
     use crate::cli::{Cli, Command, Output};
+    use crate::stream::StreamOptions;
     use crate::target::{Protocol, Target};
 
     fn parse(args: Vec<String>) -> Command {
@@ -166,6 +167,10 @@ mod tests {
         let options = ProbeOptions::new(vec![target(), Target::new("v6", [0xfd; 16])]);
         let Command::Probe(args) = parse(options.to_args()) else { panic!("not probe") };
         assert_eq!((args.target, args.rate, args.late), (options.targets, 1000, options.late));
+
+        let options = StreamOptions { connections: 3, ..StreamOptions::new(vec![target()]) };
+        let Command::Stream(args) = parse(options.to_args()) else { panic!("not stream") };
+        assert_eq!(StreamOptions::from(args), options);
 
         let options = ServeOptions { bind: vec![[10, 0, 0, 1].into()], ..ServeOptions::new("pod") };
         let Command::Serve(args) = parse(options.to_args()) else { panic!("not serve") };

@@ -1,6 +1,7 @@
 //! The command line. It is part of the library so that others can build command lines that are known to parse.
 
 mod built;
+mod stream;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -24,6 +25,7 @@ use crate::serve::{ServeOptions, Server};
 use crate::target::{Protocol, Target, parse_lines};
 use crate::throughput::{self, ThroughputOptions};
 use crate::wire::{MAX_PAYLOAD, MAX_UDP_PAYLOAD};
+use stream::StreamArgs;
 
 /// Measures reachability, round-trip times, throughput and outages between pods and nodes.
 ///
@@ -53,6 +55,8 @@ pub enum Command {
     Outage(OutageArgs),
     /// The same to several targets at once, until standard input ends; prints one JSON document per target.
     Probe(ProbeArgs),
+    /// Keep TCP connections up until standard input ends; prints what became of each, one JSON document per line.
+    Stream(StreamArgs),
 }
 
 /// How to print a result.
@@ -239,24 +243,30 @@ pub fn run(command: Command, out: &mut impl Write) -> Result<ExitCode> {
             let ProbeArgs { target, rate, late, wait } = args;
             probe(&ProbeOptions { targets: target, rate, late, wait }, out)?;
         }
+        Command::Stream(args) => stream::run(args, out)?,
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Says `started` once packets flow, and one report per target at the end.
 fn probe(options: &ProbeOptions, out: &mut impl Write) -> Result<()> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&stop);
-    std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
-        // whoever started this ends it by closing its input, and so does whoever dies
-        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
-        told.store(true, Ordering::Release);
-    })?;
+    let stop = end_of_input()?;
     let mut said = Ok(());
     let reports =
         outage::probe(options, &stop, || said = writeln!(out, "started").and_then(|()| out.flush()))?;
     said.context("cannot write the result")?;
     reports.iter().try_for_each(|report| print_json(out, report))
+}
+
+/// Whoever started this ends it by closing its input, and so does whoever dies.
+fn end_of_input() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&stop);
+    std::thread::Builder::new().name("stop".to_owned()).spawn(move || {
+        let _ = std::io::copy(&mut std::io::stdin(), &mut std::io::sink());
+        told.store(true, Ordering::Release);
+    })?;
+    Ok(stop)
 }
 
 fn serve(args: ServeArgs, out: &mut impl Write) -> Result<()> {

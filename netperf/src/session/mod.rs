@@ -12,7 +12,7 @@ use crate::failure::{Direction, Failure};
 use crate::target::Protocol;
 use crate::wire::{self, Message};
 
-pub(crate) use tcp::connect;
+pub(crate) use tcp::{TcpSession, connect};
 pub(crate) use udp::open as open_udp;
 
 /// What one exchange has shown.

@@ -1,6 +1,6 @@
 //! Exchanges over one TCP connection.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -24,11 +24,25 @@ pub(crate) fn connect(address: SocketAddr, timeout: Duration) -> Result<TcpStrea
 }
 
 impl TcpSession {
-    pub(super) fn open(address: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
+    pub(crate) fn open(address: SocketAddr, timeout: Duration) -> Result<Self, Failure> {
         Ok(Self { reader: BufReader::with_capacity(1 << 16, connect(address, timeout)?), timeout })
     }
 
-    pub(super) fn exchange(&mut self, bytes: u32) -> Result<Exchange, Failure> {
+    /// Each later exchange may take so long.
+    pub(crate) fn set_timeout(&mut self, timeout: Duration) -> Result<(), Failure> {
+        let stream = self.reader.get_ref();
+        let set =
+            stream.set_read_timeout(Some(timeout)).and_then(|()| stream.set_write_timeout(Some(timeout)));
+        self.timeout = timeout;
+        set.map_err(|error| local(&error))
+    }
+
+    /// This side of the connection.
+    pub(crate) fn local(&self) -> io::Result<SocketAddr> {
+        self.reader.get_ref().local_addr()
+    }
+
+    pub(crate) fn exchange(&mut self, bytes: u32) -> Result<Exchange, Failure> {
         let request = Request::new(bytes);
         let mut payload = vec![0; bytes as usize];
         let after_ms = millis(self.timeout);

@@ -1,5 +1,7 @@
 //! What a scenario measured, and the table of all.
 
+mod connections;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -9,7 +11,7 @@ use netperf::failure::Direction;
 use netperf::outage::{EventKind, OneWay};
 use serde::Serialize;
 
-use crate::probes::Flow;
+use crate::probes::{Flow, Seen, Stream};
 
 /// Losses that are closer to each other are one.
 const TOGETHER_US: u64 = 50_000;
@@ -69,6 +71,10 @@ pub struct Row {
     pub duplicated: u64,
     /// Packets that were overtaken.
     pub reordered: u64,
+    /// Connections over TCP.
+    pub connections: u64,
+    /// The longest time in which nothing came through on one of them.
+    pub stall_ms: Option<f64>,
     /// From damage to repair.
     pub repair: Option<Repairs>,
     /// Losses are expected here, for this reason.
@@ -91,24 +97,34 @@ impl Row {
     }
 }
 
-/// One row for each mode that the flows used. A loss is a problem unless it is expected.
-pub fn rows(scenario: &str, rounds: u32, flows: &[Flow], marks: &[Mark], expected: Option<&str>) -> Vec<Row> {
-    let mut by_mode: BTreeMap<&str, (Row, Vec<&Flow>)> = BTreeMap::new();
-    for flow in flows {
-        let mode = match flow.way.mode {
-            NetworkType::Gateway => "gateway",
-            NetworkType::P2p => "p2p",
-        };
-        let (row, all) = by_mode.entry(mode).or_insert_with(|| (Row::of(scenario, mode, rounds), Vec::new()));
-        all.push(flow);
-        row.loss_expected = expected.map(str::to_owned);
-        add(row, flow, marks);
-    }
-    let finish = |(mut row, flows): (Row, Vec<&Flow>)| {
+/// What is known of a scenario beside what the probes have seen.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// What was done, and when.
+    pub marks: &'a [Mark],
+    /// Connections (by the asker's port) that may break, and why.
+    pub excused: &'a BTreeMap<u16, String>,
+    /// Why packets may be lost, where they may.
+    pub loss_expected: Option<&'a str>,
+}
+
+/// One row for each mode that was used. A loss, or a connection that breaks, is a problem unless it is expected.
+pub fn rows(scenario: &str, rounds: u32, seen: &Seen, told: &Told<'_>) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (mode, word) in [(NetworkType::Gateway, "gateway"), (NetworkType::P2p, "p2p")] {
+        let flows: Vec<&Flow> = seen.flows.iter().filter(|flow| flow.way.mode == mode).collect();
+        let streams: Vec<&Stream> = seen.streams.iter().filter(|stream| stream.way.mode == mode).collect();
+        if flows.is_empty() {
+            continue;
+        }
+        let mut row = Row::of(scenario, word, rounds);
+        row.loss_expected = told.loss_expected.map(str::to_owned);
+        flows.iter().for_each(|flow| add(&mut row, flow, told.marks));
         slept(&mut row, &flows);
-        row
-    };
-    by_mode.into_values().map(finish).collect()
+        connections::add(&mut row, &streams, told);
+        rows.push(row);
+    }
+    rows
 }
 
 fn add(row: &mut Row, flow: &Flow, marks: &[Mark]) {
@@ -149,6 +165,15 @@ fn name(flow: &Flow) -> String {
     format!("{} → {} {}", flow.way.from, flow.way.to, flow.family)
 }
 
+/// What was done last.
+fn after(marks: &[Mark], at_us: u64) -> String {
+    let mark = marks.iter().rev().find(|mark| mark.at_us <= at_us);
+    mark.map_or_else(
+        || "before anything was done".to_owned(),
+        |mark| format!("{:.1} ms after {}", (at_us - mark.at_us) as f64 / 1e3, mark.what),
+    )
+}
+
 /// Each run of losses with what was done last before it.
 fn losses(flow: &Flow, marks: &[Mark]) -> Vec<String> {
     let mut runs: Vec<(u64, u64, u64, Direction)> = Vec::new();
@@ -164,11 +189,7 @@ fn losses(flow: &Flow, marks: &[Mark]) -> Vec<String> {
     }
     let count = runs.len();
     let tell = |(from, until, lost, direction): (u64, u64, u64, Direction)| {
-        let mark = marks.iter().rev().find(|mark| mark.at_us <= from);
-        let after = mark.map_or_else(
-            || "before anything was done".to_owned(),
-            |mark| format!("{:.1} ms after {}", (from - mark.at_us) as f64 / 1e3, mark.what),
-        );
+        let after = after(marks, from);
         let duration = (until - from) as f64 / 1e3;
         let way = match direction {
             Direction::Forward => "there",
@@ -187,8 +208,8 @@ fn losses(flow: &Flow, marks: &[Mark]) -> Vec<String> {
 /// The table with all rows, and below it what is to be said of single ones.
 pub fn table(rows: &[Row]) -> String {
     let headings = [
-        "SCENARIO", "MODE", "ROUNDS", "SENT", "LOST", "LATE", "DUP", "REORD", "P50 ms", "P99 ms", "MAX ms",
-        "",
+        "SCENARIO", "MODE", "ROUNDS", "SENT", "LOST", "LATE", "DUP", "REORD", "STALL ms", "P50 ms", "P99 ms",
+        "MAX ms", "",
     ];
     let mut lines = vec![headings.map(str::to_owned)];
     lines.extend(rows.iter().map(cells));
@@ -197,7 +218,7 @@ pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     for line in &lines {
         let padded = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-            0 | 1 | 11 => format!("{cell:<width$}"),
+            0 | 1 | 12 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
         let padded: Vec<String> = padded.collect();
@@ -213,7 +234,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-fn cells(row: &Row) -> [String; 12] {
+fn cells(row: &Row) -> [String; 13] {
     let packets = |count: u64| if row.sent == 0 { "-".to_owned() } else { count.to_string() };
     let time = |of: fn(&Repairs) -> f64| {
         row.repair.as_ref().map_or_else(|| "-".to_owned(), |r| format!("{:.1}", of(r)))
@@ -232,6 +253,7 @@ fn cells(row: &Row) -> [String; 12] {
         packets(row.late),
         packets(row.duplicated),
         packets(row.reordered),
+        row.stall_ms.map_or_else(|| "-".to_owned(), |stall| format!("{stall:.0}")),
         time(|r| r.p50_ms),
         time(|r| r.p99_ms),
         time(|r| r.max_ms),

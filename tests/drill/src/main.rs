@@ -7,12 +7,14 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Parser, Subcommand};
 use drill::figures::{Row, table};
 use drill::scenario::{ALL, Drill, Scenario};
 use drill::world::{CLUSTERS, World};
+use serde::Serialize;
 
 /// Disturbs whole clusters while probes run, and prints what it cost.
 #[derive(Debug, Parser)]
@@ -52,7 +54,7 @@ struct Arguments {
 enum Inside {
     /// Break what the agent has made, and tell how long each repair took, as JSON.
     #[command(hide = true)]
-    Inside {
+    Repair {
         /// How often.
         #[arg(long)]
         rounds: u32,
@@ -62,6 +64,25 @@ enum Inside {
         /// The agent's process.
         #[arg(long)]
         agent: i32,
+    },
+    /// Print everything of ours, a line for each object.
+    #[command(hide = true)]
+    Shown,
+    /// Fight with the agent over one thing after another, and tell how it behaves, as JSON.
+    #[command(hide = true)]
+    Fight {
+        /// How often.
+        #[arg(long)]
+        rounds: u32,
+        /// Every decision depends on it.
+        #[arg(long)]
+        seed: u64,
+        /// The agent's process.
+        #[arg(long)]
+        agent: i32,
+        /// For how long each fight is watched once the agent does not fight back.
+        #[arg(long)]
+        seconds: u64,
     },
 }
 
@@ -78,12 +99,8 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: &Arguments) -> Result<bool> {
-    if let Some(Inside::Inside { rounds, seed, agent }) = arguments.inside {
-        drill::repair::rounds(rounds, seed, agent, |repair| {
-            println!("{}", serde_json::to_string(repair)?);
-            Ok(())
-        })?;
-        return Ok(true);
+    if let Some(inside) = &arguments.inside {
+        return within(inside).map(|()| true);
     }
     if arguments.list {
         for scenario in ALL {
@@ -111,6 +128,24 @@ fn run(arguments: &Arguments) -> Result<bool> {
         print!("{}", table(&rows));
     }
     Ok(rows.iter().all(Row::is_good))
+}
+
+fn within(inside: &Inside) -> Result<()> {
+    match *inside {
+        Inside::Repair { rounds, seed, agent } => drill::repair::rounds(rounds, seed, agent, tell),
+        Inside::Shown => drill::repair::shown()?.iter().try_for_each(|line| {
+            println!("{line}");
+            Ok(())
+        }),
+        Inside::Fight { rounds, seed, agent, seconds } => {
+            drill::repair::fights(rounds, seed, agent, Duration::from_secs(seconds), tell)
+        }
+    }
+}
+
+fn tell(what: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string(what)?);
+    Ok(())
 }
 
 /// What fails is a row too: the others go on.

@@ -13,7 +13,9 @@ use sandbox::{Sandbox, UpOptions};
 
 use crate::apis::Apis;
 use crate::probes::{Probes, Way};
+use crate::processes::{Running, running};
 use crate::programs::{AGENT, Programs};
+use nix::sys::signal::Signal;
 
 /// `a` (two gateways) and `b` in gateway mode, `c` and `d` in P2P mode, and `e`, which is elsewhere.
 pub const CLUSTERS: [&str; 5] = ["a:gateway:3:2", "b:gateway:2:1", "c:p2p:1", "d:p2p:2", "e:p2p:1"];
@@ -134,6 +136,35 @@ impl World {
         }
     }
 
+    /// Everything of ours on a node, a line for each object.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn shown(&self, place: &str) -> Result<Vec<String>> {
+        let program = crate::programs::own()?;
+        Ok(self.sh(place, &format!("{} shown", program.display()))?.lines().map(str::to_owned).collect())
+    }
+
+    /// The agent of a node.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn agent(&self, place: &str) -> Result<Running> {
+        let found = running(&self.sandbox, &format!("agent-{place}"))?;
+        found.into_iter().next().with_context(|| format!("there is no agent on {place}"))
+    }
+
+    /// Takes everything of ours off a node, and its memory, while its agent is held so that it does not repair it.
+    ///
+    /// # Errors
+    /// The agent cannot be held, or `cleanup` fails.
+    pub fn cleanup(&self, place: &str) -> Result<()> {
+        self.agent(place)?.signal(Signal::SIGSTOP);
+        let program = self.programs.path(AGENT).display().to_string();
+        let state = self.sandbox.state().agent_directory(place).display().to_string();
+        self.sh(place, &format!("{program} cleanup --state-directory {state}")).map(drop)
+    }
+
     /// The places of every node.
     pub fn nodes(&self) -> Vec<String> {
         self.sandbox.layout().nodes().map(|(_, node)| node.place.clone()).collect()
@@ -155,7 +186,13 @@ impl World {
     /// The world lacks a pod.
     pub fn ways(&self) -> Result<Vec<Way>> {
         let way = |from: &str, to: &str, mode| {
-            anyhow::Ok(Way { from: from.to_owned(), to: to.to_owned(), addresses: self.pod(to)?, mode })
+            anyhow::Ok(Way {
+                from: from.to_owned(),
+                to: to.to_owned(),
+                addresses: self.pod(to)?,
+                mode,
+                connections: 1,
+            })
         };
         Ok(vec![
             way("a3-pod1", "b2-pod1", NetworkType::Gateway)?,

@@ -40,6 +40,15 @@ pub struct Chain {
 }
 
 impl Table {
+    /// Whether a listing may be this table in the words of another version of `nft`. One that lacks a rule, or has one too many,
+    /// is not: somebody else was at it.
+    pub fn may_be_listed_as(&self, listed: &Table) -> bool {
+        let rules = |table: &Table| -> Vec<(String, usize)> {
+            table.chains.iter().map(|(name, chain)| (name.clone(), chain.rules.len())).collect()
+        };
+        rules(self) == rules(listed) && self.sets.keys().eq(listed.sets.keys())
+    }
+
     /// The transaction that puts this table in the place of whatever bears its name.
     pub fn replacement(&self) -> Value {
         let name = json!({"family": "inet", "name": TABLE_NAME});
@@ -264,5 +273,25 @@ pub(crate) fn canonical(expression: &Value) -> Value {
             Value::Object(fields.iter().map(field).collect::<Map<_, _>>())
         }
         other => other.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(rules: &[Value]) -> Table {
+        let chain = Chain { base: None, rules: rules.to_vec() };
+        Table { chains: BTreeMap::from([("mesh".to_owned(), chain)]), ..Table::default() }
+    }
+
+    #[test]
+    fn other_words_are_believed_and_a_chain_that_somebody_was_at_is_not() {
+        let written = table(&[json!({"accept": null}), json!({"drop": null})]);
+        assert!(written.may_be_listed_as(&table(&[json!({"accept": 0}), json!({"drop": 0})])));
+        for others in [&[][..], &[json!({"accept": null})], &[json!(1), json!(2), json!(3)]] {
+            assert!(!written.may_be_listed_as(&table(others)), "{others:?}");
+        }
+        assert!(!written.may_be_listed_as(&Table::default()));
     }
 }

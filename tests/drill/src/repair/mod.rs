@@ -2,6 +2,7 @@
 //! namespace, beside its agent.
 
 mod damage;
+mod fight;
 mod state;
 
 use std::process::Command;
@@ -17,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use crate::random::Random;
 use damage::{DAMAGES, Damage, Watched};
 use state::{Look, State};
+
+pub(crate) use fight::FIGHTS_COUNT;
+pub use fight::{Fought, Told, fights};
 
 /// How long a repair may take before it counts as none.
 const GIVEN_UP: Duration = Duration::from_secs(75);
@@ -51,12 +55,7 @@ pub(crate) const KINDS: u32 = DAMAGES.len() as u32;
 /// The namespace cannot be read, or a damage cannot be done, or is none.
 pub fn rounds(rounds: u32, seed: u64, agent: i32, mut tell: impl FnMut(&Repair) -> Result<()>) -> Result<()> {
     let mut random = Random::new(seed, "repair");
-    let mut vandal = Vandal {
-        look: Look::open()?,
-        monitor: Monitor::open()?,
-        settings: SettingsMonitor::open()?,
-        agent: Pid::from_raw(agent),
-    };
+    let mut vandal = Vandal::open(agent)?;
     let whole = vandal.whole()?;
     for round in 0..rounds as usize {
         let damage = &DAMAGES[round % DAMAGES.len()];
@@ -78,6 +77,15 @@ pub fn rounds(rounds: u32, seed: u64, agent: i32, mut tell: impl FnMut(&Repair) 
         }
     }
     Ok(())
+}
+
+/// Everything of ours in this namespace, a line for each object, and the packet filter's own lines.
+///
+/// # Errors
+/// The namespace cannot be read.
+pub fn shown() -> Result<Vec<String>> {
+    let Whole { netlink, filter, .. } = Vandal::open(0)?.whole()?;
+    Ok(netlink.into_iter().chain(filter.lines().map(|line| line.trim_end().to_owned())).collect())
 }
 
 /// The node as it must be.
@@ -107,6 +115,15 @@ struct Vandal {
 }
 
 impl Vandal {
+    fn open(agent: i32) -> Result<Self> {
+        Ok(Vandal {
+            look: Look::open()?,
+            monitor: Monitor::open()?,
+            settings: SettingsMonitor::open()?,
+            agent: Pid::from_raw(agent),
+        })
+    }
+
     fn whole(&mut self) -> Result<Whole> {
         let netlink = self.settled_state()?;
         let device = |line: &String| Some(line.strip_prefix("device ")?.split(' ').next()?.to_owned());

@@ -74,7 +74,7 @@ fn pod_cidrs(world: &World, v4: &str) -> Result<()> {
 }
 
 /// Waits until every witness has, or has not, a route to this network.
-fn routed(world: &World, network: &str, wanted: bool) -> Result<()> {
+pub(super) fn routed(world: &World, network: &str, wanted: bool) -> Result<()> {
     let line = format!("{network} ");
     for place in WITNESSES {
         world.eventually(|| {

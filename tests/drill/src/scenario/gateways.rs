@@ -1,5 +1,6 @@
 //! Gateways that come and go, planned and unplanned, and a cluster that changes its mode.
 
+use std::collections::BTreeSet;
 use std::thread;
 use std::time::Duration;
 
@@ -57,6 +58,8 @@ fn ways(world: &World) -> Result<Vec<Way>> {
                 to: service.backend.place.clone(),
                 addresses: service.addresses.clone(),
                 mode: NetworkType::Gateway,
+                // some of them by either gateway
+                connections: 4,
             });
         }
     }
@@ -67,7 +70,9 @@ fn gateway_moved(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     let ways = ways(drill.world)?;
     drill.probed(&ways, None, |drill, round| {
         // one that carries flows and one that carries the others
-        let node = if round % 2 == 0 { "node2" } else { "node1" };
+        let (node, place) = if round % 2 == 0 { ("node2", "a2") } else { ("node1", "a1") };
+        let why = format!("{place}, which had translated it, is no gateway any more");
+        drill.excused.extend(translated(drill.world, place)?.into_iter().map(|port| (port, why.clone())));
         drill.mark(format!("round {round}: a/{node} is no gateway any more"));
         set_gateways(drill.world, 1)?;
         label(drill.world, node, Value::Null)?;
@@ -81,6 +86,14 @@ fn gateway_moved(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     })
 }
 
+/// The askers' ports of the connections to services that a gateway translates: what it knows goes with it.
+fn translated(world: &World, place: &str) -> Result<BTreeSet<u16>> {
+    let entries = world.sh(place, "conntrack -L -p tcp 2>/dev/null || cat /proc/net/nf_conntrack")?;
+    let port =
+        |entry: &str| entry.split_whitespace().find_map(|word| word.strip_prefix("sport=")?.parse().ok());
+    Ok(entries.lines().filter_map(port).collect())
+}
+
 fn set_gateways(world: &World, count: u16) -> Result<()> {
     let patch = json!({"spec": {"clusterLinkOptions": {"gateways": count}}});
     world.apis.patch::<Cluster>("control", "a", &patch)
@@ -90,7 +103,7 @@ fn label(world: &World, node: &str, value: Value) -> Result<()> {
     world.apis.patch::<Node>("a", node, &json!({"metadata": {"labels": {GATEWAY_LABEL: value}}}))
 }
 
-fn is_gateway(world: &World, node: &str, wanted: bool) -> Result<()> {
+pub(super) fn is_gateway(world: &World, node: &str, wanted: bool) -> Result<()> {
     let name = format!("a-{node}");
     world.eventually(|| {
         let object: ClusterNode = world.apis.get("control", &name)?;
@@ -133,16 +146,15 @@ fn gateway_lost(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         ready(drill.world, node, false)?;
         is_gateway(drill.world, node, false)?;
         thread::sleep(AFTER);
-        let flows = probes.stop()?;
-        times.extend(last_loss(&flows, told));
+        let seen = probes.stop()?;
+        times.extend(last_loss(&seen.flows, told));
         restore(drill.world, place, &routes)?;
         ready(drill.world, node, true)?;
         is_gateway(drill.world, node, true)?;
         drill.world.settle()?;
-        let (concerned, others): (Vec<Flow>, Vec<Flow>) =
-            flows.into_iter().partition(|flow| flow.way.mode == NetworkType::Gateway);
-        for (flows, expected) in [(concerned, Some(why)), (others, None)] {
-            merge(&mut rows, crate::figures::rows(drill.name, drill.rounds, &flows, &drill.marks, expected));
+        let (concerned, others) = seen.partition(NetworkType::Gateway);
+        for (seen, expected) in [(concerned, Some(why)), (others, None)] {
+            merge(&mut rows, drill.told(&seen, expected));
         }
     }
     if let Some(row) = rows.first_mut() {
@@ -161,7 +173,7 @@ fn last_loss(flows: &[Flow], told_us: u64) -> Option<Duration> {
     lost.max().map(|last| Duration::from_micros(last.saturating_sub(told_us)))
 }
 
-fn ready(world: &World, node: &str, ready: bool) -> Result<()> {
+pub(super) fn ready(world: &World, node: &str, ready: bool) -> Result<()> {
     let status = if ready { "True" } else { "False" };
     let condition =
         json!([{"type": "Ready", "status": status, "reason": "Drill", "message": "said by the drill"}]);
@@ -191,6 +203,7 @@ fn merge(rows: &mut Vec<Row>, more: Vec<Row>) {
                 row.late += new.late;
                 row.duplicated += new.duplicated;
                 row.reordered += new.reordered;
+                row.stall_ms = [row.stall_ms, new.stall_ms].into_iter().flatten().reduce(f64::max);
                 row.notes.extend(new.notes);
                 row.problems.extend(new.problems);
             }

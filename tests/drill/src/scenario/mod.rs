@@ -3,20 +3,24 @@
 mod booted;
 mod control;
 mod elsewhere;
+mod fought;
 mod gateways;
 mod killed;
+mod leftovers;
+mod memory;
 mod owned;
 mod repaired;
 mod underlay;
 mod upgraded;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
 use netperf::wire::clock_us;
 
-use crate::figures::{Mark, Row, rows};
-use crate::probes::Way;
+use crate::figures::{Mark, Row, Told, rows};
+use crate::probes::{Seen, Way};
 use crate::random::Random;
 use crate::world::World;
 
@@ -41,6 +45,7 @@ pub struct Scenario {
 pub const ALL: &[Scenario] = &[
     killed::AGENT_KILLED,
     upgraded::AGENT_UPGRADED,
+    memory::MEMORY_UNFIT,
     control::APIS_GONE,
     control::CONTROLLERS_KILLED,
     elsewhere::ELSEWHERE,
@@ -50,8 +55,10 @@ pub const ALL: &[Scenario] = &[
     gateways::MODE_CHANGED,
     gateways::GATEWAY_LOST,
     booted::COLD_BOOT,
+    leftovers::LEFTOVERS,
     owned::FOREIGN_KEPT,
     repaired::REPAIRED,
+    fought::FOUGHT_OVER,
     // the last one: an agent whose own address went hears of nothing until its connections time out
     underlay::UNDERLAY_JUMPED,
 ];
@@ -70,13 +77,23 @@ pub struct Drill<'a> {
     pub random: Random,
     /// What was done, and when.
     pub marks: Vec<Mark>,
+    /// Connections (by the asker's port) that may break, and why.
+    pub excused: BTreeMap<u16, String>,
 }
 
 impl<'a> Drill<'a> {
     /// A scenario before its first round.
     pub fn new(world: &'a World, scenario: &Scenario, rounds: u32, seed: u64) -> Self {
         let random = Random::new(seed, scenario.name);
-        Drill { world, name: scenario.name, rounds, seed, random, marks: Vec::new() }
+        Drill {
+            world,
+            name: scenario.name,
+            rounds,
+            seed,
+            random,
+            marks: Vec::new(),
+            excused: BTreeMap::new(),
+        }
     }
 
     /// Notes what is done now, to be named with the losses that follow.
@@ -84,7 +101,7 @@ impl<'a> Drill<'a> {
         self.marks.push(Mark { at_us: clock_us(), what: what.into() });
     }
 
-    /// Runs the rounds while the probes run; any loss is a problem.
+    /// Runs the rounds while the probes run; any loss and any connection that breaks is a problem.
     ///
     /// # Errors
     /// A round cannot be carried out.
@@ -110,7 +127,12 @@ impl<'a> Drill<'a> {
         }
         self.mark("the last round");
         std::thread::sleep(CALM);
-        let flows = probes.stop()?;
-        Ok(rows(self.name, self.rounds, &flows, &self.marks, loss_expected))
+        Ok(self.told(&probes.stop()?, loss_expected))
+    }
+
+    /// What the probes have seen as rows, a loss with what was done before it.
+    pub fn told(&self, seen: &Seen, loss_expected: Option<&str>) -> Vec<Row> {
+        let told = Told { marks: &self.marks, excused: &self.excused, loss_expected };
+        rows(self.name, self.rounds, seen, &told)
     }
 }

@@ -1,190 +1,232 @@
-//! Hosts on which others live: what is not ours is the same after install, repair, a reload of theirs, restart and cleanup.
+//! Hosts on which others live: what is not ours is the same after everything that happens to an agent, from its installation to
+//! its removal, and traffic still passes when others load their packet filters anew.
+
+mod strangers;
 
 use anyhow::{Context, Result, bail};
+use api::{Cluster, NodeConfig};
+use kube::core::ObjectMeta;
 use nix::sys::signal::Signal;
 
+use super::elsewhere::routed;
+use super::gateways::{is_gateway, ready};
 use super::{Drill, Scenario};
 use crate::figures::Row;
-use crate::processes::{Running, running};
+use crate::processes::running;
 use crate::programs::AGENT;
 use crate::world::World;
+use strangers::{DUMP, FIREWALLD, IPTABLES, LEGACY, NATIVE, POLICIES, SHOWN, STRANGERS, STRANGERS_GONE};
 
 /// Strangers of every kind on a gateway and on a P2P node.
 pub(super) const FOREIGN_KEPT: Scenario = Scenario {
     name: "foreign-kept",
-    what: "routes, rules, nexthops, VXLAN devices and packet filters of others, through install, repair, restart and cleanup",
+    what: "what others have on a host, through install, repair, reloads, lost gateways, plans, upgrade, cleanup, uninstall",
     few: 1,
     full: 5,
     run: foreign_kept,
 };
 
-const NODES: [(&str, &str, &str); 2] = [("a1", "gateway", "dev vx-bridge"), ("c1", "p2p", "dev vx-bridge")];
+const NODES: [(&str, &str, &str, &str); 2] =
+    [("a1", "gateway", "a", "a-node1"), ("c1", "p2p", "c", "c-node1")];
 
-/// A host with flannel, Calico, three packet filters that drop what is forwarded, and routes, rules and nexthops beside ours.
-const STRANGERS: &str = "set -e
-ip link add flannel.1 type vxlan id 1 dstport 8472 dev eth0 nolearning
-ip link set flannel.1 addrgenmode none; ip addr add 10.250.1.0/32 dev flannel.1; ip link set flannel.1 up
-bridge fdb append 02:aa:00:00:00:01 dev flannel.1 dst 172.31.9.9 self permanent
-ip neigh add 10.250.9.0 lladdr 02:aa:00:00:00:01 dev flannel.1 nud permanent
-ip route add 10.250.9.0/24 via 10.250.9.0 dev flannel.1 onlink
-ip link add vxlan.calico type vxlan id 4096 dstport 4789 dev eth0 nolearning
-ip link set vxlan.calico addrgenmode none; ip link set vxlan.calico up
-for table in 199 200 201 202; do ip route add 198.51.100.0/24 via 172.31.0.1 table $table proto static; done
-ip -6 route add 2001:db8:77::/48 via fd00:ac1f::1 table 200 proto static
-ip rule add pref 198 from 198.51.100.0/24 lookup 202
-ip rule add pref 201 to 203.0.113.0/24 lookup main
-ip -6 rule add pref 201 to 2001:db8:77::/48 lookup main
-ip nexthop add id 5 via 172.31.0.1 dev eth0
-ip nexthop add id 193000003 via 172.31.0.1 dev eth0
-nft -f - <<'END'
-table inet strangers {
-  set theirs { type ipv4_addr; elements = { 192.0.2.9 } }
-  chain forward { type filter hook forward priority 5; policy accept; ip daddr @theirs counter drop; }
-}
-END
-iptables-legacy -P FORWARD DROP; iptables-legacy -A FORWARD -s 192.0.2.0/24 -j DROP
-ip6tables-legacy -P FORWARD DROP; ip6tables-legacy -A FORWARD -j DROP
-iptables-nft -A FORWARD -s 192.0.2.0/24 -j REJECT
-# where the kernel has it
-ip xfrm policy add src 192.0.2.1/32 dst 192.0.2.2/32 dir out tmpl src 192.0.2.1 dst 192.0.2.2 proto esp reqid 77 mode tunnel 2>/dev/null || true
-";
-/// As firewalld does it: the whole table in one transaction, and a rejection at the end of its chain.
-const FIREWALLD: &str = "nft -f - <<'END'
-table inet firewalld { }
-delete table inet firewalld
-table inet firewalld {
-  chain filter_FORWARD {
-    type filter hook forward priority filter + 10; policy accept;
-    ct state established,related accept
-    iifname \"lo\" accept
-    reject with icmpx admin-prohibited
-  }
-}
-END
-";
-/// Of each of them what the dump must show: what it does not show is not compared.
-const SHOWN: [&str; 18] = [
-    "flannel.1: <",
-    "vxlan id 4096",
-    "10.250.1.0/32",
-    "dst 172.31.9.9",
-    "10.250.9.0 dev flannel.1 lladdr",
-    "198.51.100.0/24 via 172.31.0.1 dev eth0 table 199",
-    "198.51.100.0/24 via 172.31.0.1 dev eth0 table 200",
-    "2001:db8:77::/48 via",
-    "198:",
-    "to 203.0.113.0/24",
-    "to 2001:db8:77::/48",
-    "id 5 via",
-    "id 193000003 via",
-    "table inet strangers",
-    "table inet firewalld",
-    "-A FORWARD -s 192.0.2.0/24 -j DROP",
-    "-A FORWARD -j DROP",
-    "eth0 rp_filter",
-];
-/// As it was before they came.
-const STRANGERS_GONE: &str = "ip link del flannel.1; ip link del vxlan.calico
-for table in 199 200 201 202; do ip route del 198.51.100.0/24 table $table proto static; done
-ip -6 route del 2001:db8:77::/48 table 200
-ip rule del pref 198; ip rule del pref 201; ip -6 rule del pref 201; ip nexthop del id 5; ip nexthop del id 193000003
-nft delete table inet strangers; nft delete table inet firewalld
-iptables-legacy -F FORWARD; iptables-legacy -P FORWARD ACCEPT; ip6tables-legacy -F FORWARD; ip6tables-legacy -P FORWARD ACCEPT
-iptables-nft -D FORWARD -s 192.0.2.0/24 -j REJECT; ip xfrm policy flush 2>/dev/null; true";
-/// Everything of a host, without counters, handles and indexes; what ages is nobody's.
-const DUMP: &str = "ip -o -d link | sed 's/^[0-9]*: //; s/ state [A-Z]* / /; s/@if[0-9]*//; s/link-netnsid [0-9]*//; s/bridge forward_delay.*//; s/bridge_slave.*//; s/numtxqueues.*//'
-ip -o address | sed 's/^[0-9]*: //' | grep -v 'valid_lft [0-9]'
-for f in -4 -6; do ip $f route show table all; ip $f rule; done | grep -v expires
-ip nexthop; ip neigh show nud permanent; bridge fdb | grep -v 33:33 | grep -v '01:00:5e'
-nft -s list ruleset; iptables-legacy-save | grep -v '^#' | sed 's/\\[.*\\]//'; ip6tables-legacy-save | grep -v '^#' | sed 's/\\[.*\\]//'
-ip xfrm policy 2>/dev/null; ip xfrm state 2>/dev/null
-for d in all default eth0 cni0; do for s in rp_filter forwarding; do echo $d $s $(cat /proc/sys/net/ipv4/conf/$d/$s); done; done";
+/// From where to whom packets must pass the filters of both hosts.
+const ASKS: (&str, [&str; 2]) = ("c1-pod1", ["a1-pod1", "a3-pod1"]);
 
 fn foreign_kept(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
-    let (world, name, rounds) = (drill.world, drill.name, drill.rounds);
-    let rows = std::thread::scope(|scope| {
-        let rows = NODES.map(|(place, mode, ours)| {
-            scope.spawn(move || {
-                let mut row = Row::of(name, mode, rounds);
-                let host = Host { world, place, ours };
-                for _ in 0..rounds {
-                    let lived = host.life(&mut row);
-                    world.sh(place, STRANGERS_GONE)?;
-                    // an agent that was held goes on, whatever became of the round
-                    host.agent()?.signal(Signal::SIGCONT);
-                    lived?;
-                }
-                Ok(row)
-            })
-        });
-        rows.map(|row| row.join().expect("it returns what fails")).into_iter().collect::<Result<Vec<_>>>()
-    })?;
+    let (world, rounds) = (drill.world, drill.rounds);
+    let hosts = NODES.map(|(place, _, cluster, config)| Host { world, place, cluster, config });
+    let mut life = Life { drill, hosts, rows: Vec::new(), before: Vec::new() };
+    life.rows = NODES.iter().map(|(_, mode, ..)| Row::of(life.drill.name, *mode, rounds)).collect();
+    for _ in 0..rounds {
+        let lived = life.round();
+        for host in &life.hosts {
+            world.sh(host.place, STRANGERS_GONE)?;
+            // whoever was held goes on, whatever became of the round
+            world.agent(host.place)?.signal(Signal::SIGCONT);
+            host.controllers(Signal::SIGCONT)?;
+        }
+        lived?;
+    }
     world.settle()?;
-    Ok(rows)
+    Ok(life.rows)
+}
+
+/// Both hosts from nothing of ours to nothing of ours, in step: what happens to the mesh happens to both.
+struct Life<'d, 'a> {
+    drill: &'d Drill<'a>,
+    hosts: [Host<'a>; 2],
+    rows: Vec<Row>,
+    before: Vec<Vec<String>>,
+}
+
+impl Life<'_, '_> {
+    fn round(&mut self) -> Result<()> {
+        let world = self.drill.world;
+        self.before.clear();
+        for host in &self.hosts {
+            world.cleanup(host.place)?;
+            self.before.push(host.moved_in()?);
+        }
+        self.step("install", |host| world.agent(host.place).map(|agent| agent.signal(Signal::SIGCONT)))?;
+        self.step("repair", |host| {
+            let damage =
+                "ip link del vx-bridge; ip route flush table 200 proto 193; nft delete table inet clusterlink";
+            world.sh(host.place, damage).map(drop)
+        })?;
+        self.reloads()?;
+        self.mesh("the loss of a gateway", || {
+            ready(world, "node2", false)?;
+            is_gateway(world, "node2", false)
+        })?;
+        self.mesh("its return", || {
+            ready(world, "node2", true)?;
+            is_gateway(world, "node2", true)
+        })?;
+        self.mesh("other plans", || another_plan(world))?;
+        self.upgrades()?;
+        self.step("restart", |host| host.restart())?;
+        for (number, host) in self.hosts.iter().enumerate() {
+            world.cleanup(host.place)?;
+            self.rows[number].problems.extend(host.gone("cleanup", &self.before[number])?);
+        }
+        self.step("another install", |host| {
+            world.agent(host.place).map(|agent| agent.signal(Signal::SIGCONT))
+        })?;
+        for (number, host) in self.hosts.iter().enumerate() {
+            host.uninstall()?;
+            self.rows[number].problems.extend(host.gone("uninstall", &self.before[number])?);
+        }
+        Ok(())
+    }
+
+    /// Something happens on each host; then the overlay is there, and nothing of others is gone.
+    fn step(&mut self, after: &str, happens: impl Fn(&Host<'_>) -> Result<()>) -> Result<()> {
+        self.hosts.iter().try_for_each(&happens)?;
+        self.look(after)
+    }
+
+    /// The same of something that happens in the mesh.
+    fn mesh(&mut self, after: &str, happens: impl FnOnce() -> Result<()>) -> Result<()> {
+        happens()?;
+        self.look(after)
+    }
+
+    fn look(&mut self, after: &str) -> Result<()> {
+        for (number, host) in self.hosts.iter().enumerate() {
+            host.installed().with_context(|| format!("after {after}"))?;
+            self.rows[number].problems.extend(host.missing(after, &self.before[number])?);
+        }
+        Ok(())
+    }
+
+    /// Each packet filter is loaded anew by its owner, without our accepts, and packets pass afterwards.
+    fn reloads(&mut self) -> Result<()> {
+        let world = self.drill.world;
+        let few = self.drill.rounds < FOREIGN_KEPT.full;
+        let reloads = [
+            ("firewalld", FIREWALLD),
+            ("nftables", NATIVE),
+            ("iptables-nft", IPTABLES),
+            ("iptables-legacy", LEGACY),
+        ];
+        for (owner, reload) in reloads {
+            // nobody tells of iptables-legacy: that takes up to a minute
+            if few && reload == LEGACY {
+                continue;
+            }
+            let after = format!("a reload of {owner}");
+            self.step(&after, |host| world.sh(host.place, reload).map(drop))?;
+            if let Err(error) = world.eventually(|| asked(world)) {
+                self.rows[0].problems.push(format!("after {after} no packets pass: {error:#}"));
+            }
+        }
+        Ok(())
+    }
+
+    fn upgrades(&mut self) -> Result<()> {
+        let world = self.drill.world;
+        let upgraded = [("an older version", &world.old_agent), ("an upgrade", &world.built_agent)];
+        for (after, program) in upgraded {
+            world.programs.replace(AGENT, program)?;
+            self.step(after, |host| host.restart())?;
+        }
+        Ok(())
+    }
+}
+
+/// A cluster leaves and comes back.
+fn another_plan(world: &World) -> Result<()> {
+    let mut cluster: Cluster = world.apis.get("control", "e")?;
+    world.apis.delete::<Cluster>("control", "e")?;
+    let gone = routed(world, "10.5.1.0/24", false);
+    cluster.metadata = ObjectMeta { name: Some("e".to_owned()), ..Default::default() };
+    cluster.status = None;
+    world.apis.create("control", &cluster)?;
+    gone.and_then(|()| routed(world, "10.5.1.0/24", true))
+}
+
+/// Packets pass from one host to the other and beyond it.
+fn asked(world: &World) -> Result<()> {
+    let (from, to) = ASKS;
+    let mut command =
+        format!("{} reach --retries 0 --timeout 1s", world.programs.path("clusterlink-netperf").display());
+    for pod in to {
+        for address in world.pod(pod)? {
+            command.push_str(&format!(" --target {pod}={address}"));
+        }
+    }
+    world.sh(from, &command).map(drop)
 }
 
 struct Host<'a> {
     world: &'a World,
     place: &'static str,
-    ours: &'static str,
+    cluster: &'static str,
+    config: &'static str,
 }
 
 impl Host<'_> {
-    fn agent(&self) -> Result<Running> {
-        let found = running(&self.world.sandbox, &format!("agent-{}", self.place))?;
-        found.into_iter().next().with_context(|| format!("there is no agent on {}", self.place))
-    }
-
     fn dump(&self) -> Result<Vec<String>> {
         Ok(self.world.sh(self.place, DUMP)?.lines().map(|line| line.trim_end().to_owned()).collect())
     }
 
-    /// Takes everything of ours away, while the agent is held so that it does not repair it.
-    fn cleanup(&self) -> Result<()> {
-        self.agent()?.signal(Signal::SIGSTOP);
-        let program = self.world.programs.path(AGENT).display().to_string();
-        let state = self.world.sandbox.state().agent_directory(self.place).display().to_string();
-        self.world.sh(self.place, &format!("{program} cleanup --state-directory {state}")).map(drop)
+    /// Strangers move in; what the host is like with them.
+    fn moved_in(&self) -> Result<Vec<String>> {
+        self.world.sh(self.place, &format!("{STRANGERS}{FIREWALLD}{NATIVE}"))?;
+        let xfrm = self.world.sh(self.place, POLICIES).is_ok();
+        let before = self.dump()?;
+        let mut shown = SHOWN.iter().chain(xfrm.then_some(&"dir fwd action block"));
+        let missing = shown.find(|words| !before.iter().any(|line| line.contains(**words)));
+        match missing {
+            Some(missing) => bail!("{}: the dump does not show {missing:?} of the strangers", self.place),
+            None => Ok(before),
+        }
     }
 
-    /// From a host with nothing of ours to a host with nothing of ours.
-    fn life(&self, row: &mut Row) -> Result<()> {
-        self.cleanup()?;
-        self.world.sh(self.place, &format!("{STRANGERS}{FIREWALLD}"))?;
-        let before = self.dump()?;
-        if let Some(missing) = SHOWN.iter().find(|words| !before.iter().any(|line| line.contains(*words))) {
-            bail!("{}: the dump does not show {missing:?} of the strangers", self.place);
-        }
-
-        self.agent()?.signal(Signal::SIGCONT);
-        self.installed()?;
-        self.nothing_is_gone("install", &before, row)?;
-
-        self.world.sh(
-            self.place,
-            "ip link del vx-bridge; ip route flush table 200 proto 193; nft delete table inet clusterlink",
-        )?;
-        self.installed()?;
-        self.nothing_is_gone("repair", &before, row)?;
-
-        self.world.sh(self.place, FIREWALLD)?;
-        self.installed()?;
-        self.nothing_is_gone("reload of firewalld", &before, row)?;
-
-        let agent = self.agent()?;
+    fn restart(&self) -> Result<()> {
+        let agent = self.world.agent(self.place)?;
         agent.signal(Signal::SIGTERM);
-        agent.wait_restarted(&self.world.sandbox)?;
-        self.installed()?;
-        self.nothing_is_gone("restart", &before, row)?;
+        agent.wait_restarted(&self.world.sandbox)
+    }
 
-        self.cleanup()?;
-        self.nothing_is_gone("cleanup", &before, row)?;
-        let after = self.dump()?;
-        let left: Vec<&String> = after.iter().filter(|line| !before.contains(line)).take(5).collect();
-        if !left.is_empty() {
-            row.problems.push(format!("{}: cleanup leaves {left:?}", self.place));
-        }
+    fn controllers(&self, signal: Signal) -> Result<()> {
+        let name = format!("controller-manager-{}", self.cluster);
+        running(&self.world.sandbox, &name)?.iter().for_each(|controller| controller.signal(signal));
         Ok(())
+    }
+
+    /// As `unjoin` does it: the NodeConfig is deleted, and the agent lets it go when the host is clean. Whoever would make it
+    /// again is held.
+    fn uninstall(&self) -> Result<()> {
+        self.controllers(Signal::SIGSTOP)?;
+        self.world.apis.delete::<NodeConfig>(self.cluster, self.config)?;
+        self.world.eventually(|| match self.world.apis.get::<NodeConfig>(self.cluster, self.config) {
+            Err(error) if format!("{error:#}").contains("not found") => Ok(()),
+            Err(error) => Err(error),
+            Ok(config) => {
+                bail!("NodeConfig {} is still there: {:?}", self.config, config.metadata.finalizers)
+            }
+        })
     }
 
     /// Waits until the overlay is there, with an accept in every chain that drops.
@@ -194,6 +236,7 @@ impl Host<'_> {
             let table = self.world.sh(self.place, "nft list table inet clusterlink")?;
             let accepts = [
                 "nft list table inet firewalld",
+                "nft list table ip native",
                 "iptables-legacy -S FORWARD",
                 "ip6tables-legacy -S FORWARD",
                 "iptables-nft -S FORWARD",
@@ -204,7 +247,7 @@ impl Host<'_> {
                     bail!("{}: `{chain}` shows no accept of ours", self.place);
                 }
             }
-            if routes.contains(self.ours) && table.contains("mesh") {
+            if routes.contains("dev vx-bridge") && table.contains("mesh") {
                 Ok(())
             } else {
                 bail!("{}: the overlay is not there: {routes}", self.place)
@@ -212,12 +255,18 @@ impl Host<'_> {
         })
     }
 
-    fn nothing_is_gone(&self, after: &str, before: &[String], row: &mut Row) -> Result<()> {
+    /// What of others is not there any more.
+    fn missing(&self, after: &str, before: &[String]) -> Result<Option<String>> {
         let now = self.dump()?;
         let gone: Vec<&String> = before.iter().filter(|line| !now.contains(line)).take(5).collect();
-        if !gone.is_empty() {
-            row.problems.push(format!("{}: after {after} these are gone: {gone:?}", self.place));
-        }
-        Ok(())
+        Ok((!gone.is_empty()).then(|| format!("{}: after {after} these are gone: {gone:?}", self.place)))
+    }
+
+    /// That, and what of ours still is.
+    fn gone(&self, after: &str, before: &[String]) -> Result<Vec<String>> {
+        let now = self.dump()?;
+        let left: Vec<&String> = now.iter().filter(|line| !before.contains(line)).take(5).collect();
+        let left = (!left.is_empty()).then(|| format!("{}: {after} leaves {left:?}", self.place));
+        Ok(self.missing(after, before)?.into_iter().chain(left).collect())
     }
 }

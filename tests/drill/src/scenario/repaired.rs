@@ -57,7 +57,7 @@ fn vandal(world: &World, place: &str, rounds: u32, seed: u64, row: &mut Row) -> 
     let program = crate::programs::own()?;
     let argv = [
         program.display().to_string(),
-        "inside".to_owned(),
+        "repair".to_owned(),
         format!("--rounds={rounds}"),
         format!("--seed={seed}"),
         format!("--agent={agent}"),
