@@ -132,10 +132,7 @@ impl Waves {
 
 #[cfg(test)]
 mod tests {
-    use api::{
-        NodeConfig, NodeConfigStatus,
-        node_config::{Device, Route},
-    };
+    use api::node_config::{Device, Route};
     use serde_json::json;
 
     use super::*;
@@ -172,11 +169,16 @@ mod tests {
         Write { target, action: Action::Apply(json!({}), wave), notices: Vec::new() }
     }
 
-    fn config(name: &str, generation: i64, observed: Option<i64>) -> Object {
-        let mut config = NodeConfig::new(name, NodeConfigSpec::default());
-        config.metadata.generation = Some(generation);
-        config.status = Some(NodeConfigStatus { observed_generation: observed, ..Default::default() });
-        Object::NodeConfig(Box::new(config))
+    /// As it comes from an API server, with what a newer agent may say beside.
+    fn config(name: &str, generation: i64, observed: i64) -> Object {
+        let object = json!({
+            "apiVersion": "kosmos.io/v1alpha1",
+            "kind": "NodeConfig",
+            "metadata": {"name": name, "generation": generation},
+            "spec": {},
+            "status": {"observedGeneration": observed, "entries": "as many as ever"},
+        });
+        Object::parse(Resource::NodeConfig, serde_json::from_value(object).unwrap())
     }
 
     fn waits(waves: &mut Waves, index: &Index, now: Instant) -> [bool; 3] {
@@ -190,11 +192,11 @@ mod tests {
         assert_eq!(waits(&mut waves, &index, start), [false; 3]);
         waves.begun(&write("a-n2", Wave::Receivers), start);
         assert_eq!(waits(&mut waves, &index, start), [false, true, true]);
-        let written = config("a-n2", 7, Some(6));
+        let written = config("a-n2", 7, 6);
         waves.written(&write("a-n2", Wave::Receivers), Some(&written), start);
         index.take(News::Put(written));
         assert_eq!(waits(&mut waves, &index, start), [false, true, true]);
-        index.take(News::Put(config("a-n2", 7, Some(7))));
+        index.take(News::Put(config("a-n2", 7, 7)));
         waves.begun(&write("a-n1", Wave::Siblings), start);
         assert_eq!(waits(&mut waves, &index, start), [false, false, true]);
         waves.written(&write("a-n1", Wave::Siblings), None, start);
