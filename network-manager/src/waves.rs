@@ -17,7 +17,7 @@ use crate::{
     reconcile::{Action, Write},
 };
 
-/// How long a wave waits for the agents of the one before. Both waits together are shorter than what agents let linger.
+/// How long a wave waits for the agents of the one before. Both waits together are less than half of what agents let linger.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long a write waits for all that comes before it, whatever else comes meanwhile.
 const MOST: Duration = Duration::from_secs(4);
