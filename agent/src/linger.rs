@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::goal::{Goal, Origin, Wanted};
 
-/// The network-manager tells the last ones four seconds after the first ones at the latest; an API server, a mirror and a
+/// The network-manager tells the last ones six seconds after the first ones at the latest; an API server, a mirror and a
 /// busy agent have the rest.
 pub(crate) const LINGER: Duration = Duration::from_secs(10);
 
