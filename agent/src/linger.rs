@@ -12,8 +12,9 @@ use tokio::time::Instant;
 
 use crate::goal::{Goal, Origin, Wanted};
 
-/// An API server, a mirror and a busy agent have told and done it by then, one after another.
-pub(crate) const LINGER: Duration = Duration::from_secs(5);
+/// The network-manager tells the last ones six seconds after the first ones at the latest; an API server, a mirror and a
+/// busy agent have the rest.
+pub(crate) const LINGER: Duration = Duration::from_secs(10);
 
 /// What lingers, as a status tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -129,34 +130,34 @@ mod tests {
         assert_eq!(agent.asks(&first, 1), Authority::Full, "what is not wanted now came from somebody else");
         assert_eq!(agent.asks(&second, 2), all_but(&[]));
         agent.found(&second, 2, &["route", "device"]);
-        let remnant = Remnant { objects: 2, until: Timestamp::UNIX_EPOCH + SECOND * 7 };
+        let remnant = Remnant { objects: 2, until: Timestamp::UNIX_EPOCH + SECOND * 12 };
         assert_eq!(agent.0.remnant(), Some(remnant));
         assert_eq!(agent.asks(&second, 6), only(&["device", "route"]));
-        assert_eq!(agent.0.next(agent.1 + SECOND * 6), Some(agent.1 + SECOND * 7));
-        assert!(!agent.0.is_due(agent.1 + SECOND * 6) && agent.0.is_due(agent.1 + SECOND * 7));
-        assert_eq!(agent.asks(&second, 7), only(&[]));
-        assert_eq!(agent.0.next(agent.1 + SECOND * 7), None, "nothing is armed for what is past");
-        agent.found(&second, 7, &[]);
-        assert_eq!((agent.asks(&second, 8), agent.0.remnant()), (Authority::Full, None));
+        assert_eq!(agent.0.next(agent.1 + SECOND * 6), Some(agent.1 + SECOND * 12));
+        assert!(!agent.0.is_due(agent.1 + SECOND * 6) && agent.0.is_due(agent.1 + SECOND * 12));
+        assert_eq!(agent.asks(&second, 12), only(&[]));
+        assert_eq!(agent.0.next(agent.1 + SECOND * 12), None, "nothing is armed for what is past");
+        agent.found(&second, 12, &[]);
+        assert_eq!((agent.asks(&second, 13), agent.0.remnant()), (Authority::Full, None));
     }
 
     #[test]
     fn nothing_lingers_for_ever_though_the_word_changes_each_second() {
         let mut agent = Agent::start();
         agent.found(&wanted("10.0.0.0/16", Origin::Api), 0, &[]);
-        for second in 1..6 {
+        for second in 1..11 {
             let next = wanted(&format!("10.{second}.0.0/16"), Origin::Api);
             assert_eq!(agent.asks(&next, second), all_but(&[]));
             agent.found(&next, second, &["old", &format!("of {second}")]);
         }
-        let next = wanted("10.6.0.0/16", Origin::Api);
-        assert_eq!(agent.asks(&next, 6), all_but(&["old"]));
-        agent.found(&next, 6, &["of 6"]);
+        let next = wanted("10.11.0.0/16", Origin::Api);
+        assert_eq!(agent.asks(&next, 11), all_but(&["old"]));
+        agent.found(&next, 11, &["of 11"]);
         // What was wanted meanwhile begins anew.
-        agent.found(&wanted("10.7.0.0/16", Origin::Api), 7, &["of 6", "old"]);
-        let last = wanted("10.7.0.0/16", Origin::Api);
-        assert_eq!(agent.asks(&last, 11), only(&["old"]));
-        assert_eq!(agent.asks(&last, 12), only(&[]));
+        agent.found(&wanted("10.12.0.0/16", Origin::Api), 12, &["of 11", "old"]);
+        let last = wanted("10.12.0.0/16", Origin::Api);
+        assert_eq!(agent.asks(&last, 21), only(&["old"]));
+        assert_eq!(agent.asks(&last, 22), only(&[]));
     }
 
     #[test]

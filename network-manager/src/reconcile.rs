@@ -269,7 +269,7 @@ fn applications(index: &Index, plan: &network_plan::Plan) -> Vec<Write> {
         .collect();
     for (wave, id, _) in &mut differing {
         if receive.contains(id.cluster.as_str()) {
-            *wave = (*wave).min(Wave::Siblings);
+            *wave = wave.beside_receiver();
         }
     }
     differing.sort_by_key(|(wave, ..)| *wave);

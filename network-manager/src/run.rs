@@ -328,3 +328,52 @@ impl Shell {
         self.queue = later;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{index::News, waves::Wave};
+
+    fn write(name: &str, wave: Wave) -> Write {
+        let target = Target { resource: Resource::NodeConfig, name: name.to_owned() };
+        Write { target, action: Action::Apply(json!({"spec": {}}), wave), notices: Vec::new() }
+    }
+
+    fn config(name: &str, observed: i64) -> Object {
+        let object = json!({
+            "apiVersion": "kosmos.io/v1alpha1",
+            "kind": "NodeConfig",
+            "metadata": {"name": name, "generation": 2},
+            "spec": {},
+            "status": {"observedGeneration": observed},
+        });
+        Object::parse(Resource::NodeConfig, serde_json::from_value(object).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_wave_begins_when_the_agents_of_the_one_before_have_followed() {
+        let silent = tower::service_fn(async |_: http::Request<kube::client::Body>| {
+            std::future::pending::<std::io::Result<http::Response<kube::client::Body>>>().await
+        });
+        let mut shell = Shell::start(Config::alone(Client::new(silent, "default")));
+        let (term, now) = (shell.term.unwrap(), Instant::now());
+        let told = [("a-n2", Wave::Receivers), ("a-n1", Wave::Siblings), ("b-n1", Wave::Others)];
+        shell.queue = told.iter().map(|(name, wave)| write(name, *wave)).collect();
+        for (name, wave) in told {
+            shell.begin(now, term);
+            let begun: Vec<&str> = shell.in_flight.iter().map(|target| target.name.as_str()).collect();
+            assert_eq!(begun, [name]);
+            shell.settle(Ok((write(name, wave), Ok(Some(config(name, 1))))));
+            shell.begin(now, term);
+            assert!(
+                shell.in_flight.is_empty(),
+                "{name} was told, and has not followed: {:?}",
+                shell.in_flight
+            );
+            shell.index.take(News::Put(config(name, 2)));
+        }
+        assert!(shell.queue.is_empty());
+    }
+}

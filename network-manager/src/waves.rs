@@ -18,9 +18,9 @@ use crate::{
 };
 
 /// How long a wave waits for the agents of the one before. Both waits together are shorter than what agents let linger.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a write waits for all that comes before it, whatever else comes meanwhile.
-const MOST: Duration = Duration::from_secs(4);
+const MOST: Duration = Duration::from_secs(6);
 
 /// When a NodeConfig is written, among others of one plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +29,8 @@ pub enum Wave {
     Receivers,
     /// It gets a device, or its cluster has a node that begins to receive: it has to answer what that one sends on.
     Siblings,
+    /// It is told with those, and nobody waits for it: who ceases to receive may do so because it is dead.
+    Leavers,
     /// All others.
     Others,
 }
@@ -47,9 +49,21 @@ impl Wave {
             Wave::Receivers
         } else if !gained.is_empty() {
             Wave::Siblings
+        } else if before.iter().any(is_bridge) && !names(new).iter().any(is_bridge) {
+            Wave::Leavers
         } else {
             Wave::Others
         }
+    }
+
+    /// In a cluster that has a node which begins to receive.
+    pub(crate) fn beside_receiver(self) -> Self {
+        if self == Wave::Others { Wave::Siblings } else { self }
+    }
+
+    fn waits_for(self, told: Wave) -> bool {
+        let own = if self == Wave::Leavers { Wave::Siblings } else { self };
+        told < own
     }
 }
 
@@ -89,7 +103,7 @@ impl Waves {
     /// Whether a write has to wait.
     pub(crate) fn holds(&mut self, write: &Write, now: Instant) -> bool {
         if !matches!(write.action, Action::Apply(..))
-            || self.told.values().all(|told| told.wave >= wave(write))
+            || !self.told.values().any(|told| wave(write).waits_for(told.wave))
         {
             return false;
         }
@@ -103,7 +117,7 @@ impl Waves {
 
     /// A write has begun.
     pub(crate) fn begun(&mut self, write: &Write, now: Instant) {
-        if wave(write) < Wave::Others {
+        if wave(write) < Wave::Leavers {
             let told = Told { wave: wave(write), generation: None, until: now + PATIENCE };
             self.told.insert(write.target.name.clone(), told);
         }
@@ -111,7 +125,7 @@ impl Waves {
 
     /// A write has succeeded, with this object, or failed: then nobody waits for it.
     pub(crate) fn written(&mut self, write: &Write, object: Option<&Object>, now: Instant) {
-        if wave(write) == Wave::Others {
+        if wave(write) >= Wave::Leavers {
             return;
         }
         let name = &write.target.name;
@@ -132,10 +146,7 @@ impl Waves {
 
 #[cfg(test)]
 mod tests {
-    use api::{
-        NodeConfig, NodeConfigStatus,
-        node_config::{Device, Route},
-    };
+    use api::node_config::{Device, Route};
     use serde_json::json;
 
     use super::*;
@@ -163,7 +174,7 @@ mod tests {
         assert_eq!(Wave::of(None, &p2p), Wave::Receivers);
         assert_eq!(Wave::of(Some(&p2p), &internal), Wave::Siblings);
         assert_eq!(Wave::of(None, &internal), Wave::Siblings);
-        assert_eq!(Wave::of(Some(&gateway), &internal), Wave::Others);
+        assert_eq!(Wave::of(Some(&gateway), &internal), Wave::Leavers);
         assert_eq!(Wave::of(Some(&gateway), &gateway), Wave::Others);
     }
 
@@ -172,11 +183,16 @@ mod tests {
         Write { target, action: Action::Apply(json!({}), wave), notices: Vec::new() }
     }
 
-    fn config(name: &str, generation: i64, observed: Option<i64>) -> Object {
-        let mut config = NodeConfig::new(name, NodeConfigSpec::default());
-        config.metadata.generation = Some(generation);
-        config.status = Some(NodeConfigStatus { observed_generation: observed, ..Default::default() });
-        Object::NodeConfig(Box::new(config))
+    /// As it comes from an API server, with what a newer agent may say beside.
+    fn config(name: &str, generation: i64, observed: i64) -> Object {
+        let object = json!({
+            "apiVersion": "kosmos.io/v1alpha1",
+            "kind": "NodeConfig",
+            "metadata": {"name": name, "generation": generation},
+            "spec": {},
+            "status": {"observedGeneration": observed, "entries": "as many as ever"},
+        });
+        Object::parse(Resource::NodeConfig, serde_json::from_value(object).unwrap())
     }
 
     fn waits(waves: &mut Waves, index: &Index, now: Instant) -> [bool; 3] {
@@ -190,14 +206,16 @@ mod tests {
         assert_eq!(waits(&mut waves, &index, start), [false; 3]);
         waves.begun(&write("a-n2", Wave::Receivers), start);
         assert_eq!(waits(&mut waves, &index, start), [false, true, true]);
-        let written = config("a-n2", 7, Some(6));
+        let written = config("a-n2", 7, 6);
         waves.written(&write("a-n2", Wave::Receivers), Some(&written), start);
         index.take(News::Put(written));
         assert_eq!(waits(&mut waves, &index, start), [false, true, true]);
-        index.take(News::Put(config("a-n2", 7, Some(7))));
+        index.take(News::Put(config("a-n2", 7, 7)));
         waves.begun(&write("a-n1", Wave::Siblings), start);
         assert_eq!(waits(&mut waves, &index, start), [false, false, true]);
+        assert!(!waves.holds(&write("a-n3", Wave::Leavers), start));
         waves.written(&write("a-n1", Wave::Siblings), None, start);
+        waves.begun(&write("a-n3", Wave::Leavers), start);
         assert_eq!(waits(&mut waves, &index, start), [false; 3]);
     }
 
@@ -213,7 +231,7 @@ mod tests {
             waves.begun(&write(&format!("joins-{second}"), Wave::Receivers), now);
             assert_eq!(
                 waits(&mut waves, &index, now)[2],
-                second * 1000 < MOST.as_millis() as u64 - 2000,
+                PATIENCE + Duration::from_secs(second) < MOST,
                 "{second}"
             );
         }

@@ -7,6 +7,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use network_manager::{
     index::{Index, News, Object, Resource, Unreadable},
     reconcile::{Action, Write, reconcile},
+    waves::Wave,
 };
 use serde_json::{Value, json};
 
@@ -50,7 +51,10 @@ fn index() -> Index {
 
 /// The index after everything was written.
 fn settled() -> Index {
-    let mut index = index();
+    settle(index())
+}
+
+fn settle(mut index: Index) -> Index {
     for write in writes(&index) {
         let name = write.target.name.clone();
         match write.action {
@@ -255,4 +259,37 @@ fn what_another_version_adds_makes_nothing_unreadable() {
     index.take(News::Put(newer));
     let writes = writes(&index);
     assert_eq!(names(&writes, |action| matches!(action, Action::Apply(..))), ["a-n1"]);
+}
+
+#[test]
+fn who_begins_to_receive_is_written_first_then_who_answers_for_it_then_all_others() {
+    let mut index = Index::default();
+    let put = |index: &mut Index, name: &str, ip: &str, block: &str, roles: &[&str]| {
+        let (cluster, node) = name.split_once('-').unwrap();
+        let spec = json!({"clusterName": cluster, "nodeName": node, "ip": ip, "interfaceName": "eth0",
+            "podCIDRs": [block], "roles": roles});
+        let object = typed("ClusterNode", json!({"metadata": {"name": name}, "spec": spec}));
+        let mut object: ClusterNode = serde_json::from_value(object).unwrap();
+        object.status = index.nodes.get(name).and_then(|node| node.status.clone());
+        index.take(News::Put(Object::ClusterNode(Box::new(object))));
+    };
+    for (name, number) in [("a", 1), ("b", 2)] {
+        let Object::Cluster(mut cluster) = cluster(name, number) else { panic!("a Cluster") };
+        let options = json!({"networkType": "gateway"});
+        cluster.spec.cluster_link_options = serde_json::from_value(options).unwrap();
+        index.take(News::Put(Object::Cluster(cluster)));
+    }
+    put(&mut index, "a-n1", "192.168.1.1", "10.1.1.0/24", &["gateway"]);
+    put(&mut index, "a-n2", "192.168.1.2", "10.1.2.0/24", &[]);
+    put(&mut index, "b-n1", "192.168.2.1", "10.2.1.0/24", &["gateway"]);
+    let mut index = settle(index);
+    put(&mut index, "a-n2", "192.168.1.2", "10.1.2.0/24", &["gateway"]);
+    let of = |write: &Write| match write.action {
+        Action::Apply(_, wave) => Some((write.target.name.clone(), wave)),
+        _ => None,
+    };
+    let told: Vec<(String, Wave)> = writes(&index).iter().filter_map(of).collect();
+    let names = ["a-n2", "a-n1", "b-n1"].map(str::to_owned);
+    let waves = [Wave::Receivers, Wave::Siblings, Wave::Others];
+    assert_eq!(told, names.into_iter().zip(waves).collect::<Vec<_>>());
 }

@@ -323,4 +323,11 @@ fn the_tables_sets_hold_what_the_node_config_says() {
     assert_eq!(ranges("here4"), ["10.1.1.0-10.1.1.255", "241.31.1.1-241.31.1.1", "242.31.1.1-242.31.1.1"]);
     assert_eq!(ranges("tunnels").len(), 4);
     assert!(table.chains["prerouting"].rules.len() == 6, "transit is on");
+    // What another gateway translated back is passed on as it is.
+    for chain in ["prerouting", "mesh"] {
+        let is_answer = |rule: &&serde_json::Value| rule.to_string().contains("@services4");
+        let answers: Vec<_> = table.chains[chain].rules.iter().filter(is_answer).collect();
+        assert_eq!(answers.len(), 1, "{chain}");
+        assert!(answers[0].to_string().contains("@remote4"), "{answers:?}");
+    }
 }

@@ -198,6 +198,27 @@ fn what_lingers_is_not_in_the_way() {
     assert!(!begin(&mut kernel, &new).lingering.is_empty());
 }
 
+/// The addresses of both are accepted, and refused is what the new one refuses.
+#[test]
+fn the_packet_filter_serves_both_and_refuses_by_the_new_word() {
+    let pair = |to: &str| api::node_config::CidrPair { from: "10.1.0.0/16".to_owned(), to: to.to_owned() };
+    let remote = |cidrs: &[&str], refused: &str| {
+        let (cidrs, refused) = (list(cidrs), vec![pair(refused)]);
+        move |config: &mut NodeConfigSpec| {
+            let firewall = config.firewall.as_mut().unwrap();
+            (firewall.remote_cidrs, firewall.refused) = (cidrs.clone(), refused.clone());
+        }
+    };
+    let new = remote(&["10.2.0.0/16"], "10.9.0.0/16");
+    let (kernel, report) = after(remote(&["10.2.0.0/16", "10.4.0.0/16"], "10.8.0.0/16"), &new);
+    assert_eq!(report.lingering, BTreeSet::from(["nftables table inet clusterlink".to_owned()]));
+    let table = kernel.state.firewall.table.clone().unwrap();
+    let agent_core::firewall::Set::Addresses(_, ranges) = &table.sets["remote4"] else { panic!("{table:?}") };
+    assert_eq!(ranges.iter().count(), 2);
+    let rules = format!("{:?}", table.chains["forward"].rules);
+    assert!(rules.contains("10.9.0.0") && !rules.contains("10.8.0.0"), "{rules}");
+}
+
 /// What only strangers can have put there does not linger.
 #[test]
 fn drift_does_not_linger() {

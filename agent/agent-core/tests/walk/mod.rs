@@ -40,8 +40,11 @@ fn by_nexthop(state: &Actual, nexthop: u32) -> Option<BTreeSet<Way>> {
 }
 
 fn best(state: &Actual, table: u32, to: IpAddr) -> Option<(&RouteKey, &Option<Route>)> {
-    let inside = state.routes.iter().filter(|(key, _)| key.table == table && key.destination.contains(to));
-    inside.max_by_key(|(key, _)| (key.destination.prefix(), std::cmp::Reverse(key.metric)))
+    inside(state, table, to).max_by_key(|(key, _)| (key.destination.prefix(), std::cmp::Reverse(key.metric)))
+}
+
+fn inside(state: &Actual, table: u32, to: IpAddr) -> impl Iterator<Item = (&RouteKey, &Option<Route>)> {
+    state.routes.iter().filter(move |(key, _)| key.table == table && key.destination.contains(to))
 }
 
 fn way(state: &Actual, nexthop: u32) -> Option<Way> {
@@ -96,8 +99,8 @@ pub fn received(state: &Actual, by: Vtep, to: IpAddr) -> Option<BTreeSet<Way>> {
     by_table(state, asked(state, by, to)?, to)
 }
 
-/// Whether a newer state has, in either table, a way to an address that cannot be gone, refuses more of it than the older
-/// one carries, or sends its own outer packets there.
+/// Whether a newer state has, in either table, a way to an address that cannot be gone, refuses it and not all around it,
+/// or sends its own outer packets there.
 pub fn is_given_up(old: &Actual, new: &Actual, to: IpAddr) -> bool {
     let length = |state, table| best(state, table, to).map(|(key, _)| key.destination.prefix());
     let outer = best(old, TABLE, to)
@@ -106,7 +109,8 @@ pub fn is_given_up(old: &Actual, new: &Actual, to: IpAddr) -> bool {
         || [TABLE, INBOUND_TABLE].into_iter().any(|table| match best(new, table, to) {
             Some((_, Some(Route::Via { nexthop, .. }))) => by_nexthop(new, *nexthop).is_none(),
             Some((key, Some(Route::Unreachable))) => {
-                length(old, table).is_some_and(|old| key.destination.prefix() > old)
+                let less = length(old, table).is_some_and(|old| key.destination.prefix() > old);
+                less || inside(new, table, to).any(|(_, route)| matches!(route, Some(Route::Via { .. })))
             }
             _ => false,
         })

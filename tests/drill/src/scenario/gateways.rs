@@ -19,7 +19,7 @@ use crate::world::World;
 pub(super) const GATEWAY_MOVED: Scenario = Scenario {
     name: "gateway-moved",
     what: "one of two gateways is removed and added by its label, with flows to pods and services",
-    few: 0,
+    few: 1,
     full: 20,
     run: gateway_moved,
 };
@@ -28,7 +28,7 @@ pub(super) const GATEWAY_MOVED: Scenario = Scenario {
 pub(super) const MODE_CHANGED: Scenario = Scenario {
     name: "mode-changed",
     what: "a cluster goes from gateway mode to P2P and back",
-    few: 0,
+    few: 1,
     full: 10,
     run: mode_changed,
 };
