@@ -75,6 +75,9 @@ impl Held {
     /// Whether a way that works would be given up for one that does not.
     fn would_lose(&self, step: &Step, actual: &Actual) -> bool {
         match step {
+            Step::SetNeighbour(vtep, address, mac) => {
+                actual.neighbours.contains_key(&(*vtep, *address)) && self.macs.contains(&(*vtep, *mac))
+            }
             Step::SetNexthop(id, nexthop @ Nexthop::Group { .. }) => {
                 actual.nexthops.contains_key(id) && self.is_broken(nexthop, actual)
             }
@@ -156,6 +159,10 @@ impl Held {
         }
         let members: Vec<u32> = relied.nexthops.iter().flat_map(|id| members(*id, actual)).collect();
         relied.nexthops.extend(members);
+        for (device, gateway) in &self.neighbours {
+            let mac = actual.neighbours.get(&(*device, *gateway)).copied().flatten();
+            relied.macs.extend(mac.map(|mac| (*device, mac)));
+        }
         for id in &relied.nexthops {
             if let Some(ActualNexthop::Ours(Nexthop::Single { device, gateway })) = actual.nexthops.get(id) {
                 let mac = actual.neighbours.get(&(*device, *gateway)).copied().flatten();
