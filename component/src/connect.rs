@@ -14,13 +14,13 @@ use kube::{
 use tower::{BoxError, ServiceBuilder};
 
 /// A connection that was silent for so long is asked whether it still leads anywhere,
-const KEEPALIVE_IDLE: Duration = Duration::from_secs(5);
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(2);
 /// so often,
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(1);
 /// so many times.
 const KEEPALIVE_RETRIES: u32 = 3;
 /// What was sent and not acknowledged for so long ends the connection, instead of a quarter of an hour of repetitions.
-const UNACKNOWLEDGED: Duration = Duration::from_secs(10);
+const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// Why there is no way to an API server.
 #[derive(Debug, thiserror::Error)]

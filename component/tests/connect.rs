@@ -71,6 +71,6 @@ async fn a_silent_connection_is_asked_whether_it_still_leads_anywhere() {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     };
     // Two hours without the setting.
-    assert!(left <= 500, "{left}");
+    assert!(left <= 200, "{left}");
     asking.abort();
 }
