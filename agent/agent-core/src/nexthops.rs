@@ -40,7 +40,7 @@ struct Existing<'a> {
 pub(crate) fn plan<'a>(routes: &BTreeMap<Ways<'a>, Vec<RouteKey>>, actual: &Actual) -> Plan<'a> {
     let existing = Existing::of(actual);
     let mut group_ids = existing.exact_groups(routes);
-    existing.shrunk_groups(routes, &mut group_ids);
+    existing.used_groups(routes, &mut group_ids);
     let grouped = |ways: &Ways<'_>| ways.1.len() > 1 || group_ids.contains_key(ways);
     let mut free = Free { actual, next: *NEXTHOP_IDS.start() };
     let singles = existing.singles_for(copies(routes.keys(), grouped), &mut free);
@@ -130,22 +130,23 @@ impl<'a> Existing<'a> {
         singles.into_iter().collect()
     }
 
-    /// Groups whose gateways are exactly those of some routes. A set of one gateway takes a group only where its
-    /// routes already use it.
+    /// Groups whose gateways are exactly those of some routes by several.
     fn exact_groups<'b>(&'b self, routes: &BTreeMap<Ways<'b>, Vec<RouteKey>>) -> BTreeMap<Ways<'b>, u32> {
         let mut found = BTreeMap::new();
         for (id, (device, gateways)) in &self.groups {
             let known = routes.get_key_value(&(*device, gateways.as_slice()));
-            let Some((ways, keys)) = known.filter(|_| self.holds(*id, gateways.len())) else { continue };
-            if gateways.len() > 1 || keys.iter().any(|key| self.group_of(key) == Some(*id)) {
+            let Some((ways, _)) = known.filter(|_| gateways.len() > 1) else { continue };
+            if self.holds(*id, gateways.len()) {
                 found.entry(*ways).or_insert(*id);
             }
         }
         found
     }
 
-    /// For the other sets: the group that their routes use now and that nobody else claims, to be changed in place.
-    fn shrunk_groups<'b>(
+    /// For the other sets: the group that their routes use now and that nobody else claims, to be changed in place. Sets of
+    /// one gateway come last: while a gateway is away its neighbour's own address shares the group, and must not keep it
+    /// from the routes that get the gateway back.
+    fn used_groups<'b>(
         &self,
         routes: &BTreeMap<Ways<'b>, Vec<RouteKey>>,
         found: &mut BTreeMap<Ways<'b>, u32>,
@@ -154,14 +155,16 @@ impl<'a> Existing<'a> {
             return;
         }
         let mut claimed: BTreeSet<u32> = found.values().copied().collect();
-        for (ways, keys) in routes {
+        let (several, one): (Vec<_>, Vec<_>) = routes.iter().partition(|(ways, _)| ways.1.len() > 1);
+        for (ways, keys) in several.into_iter().chain(one) {
             if found.contains_key(ways) {
                 continue;
             }
             let usable = |id: &u32| {
                 self.groups[id].0 == ways.0 && !claimed.contains(id) && self.holds(*id, ways.1.len())
             };
-            if let Some(id) = keys.iter().filter_map(|key| self.group_of(key)).find(usable) {
+            let used = keys.iter().filter_map(|key| self.group_of(key)).filter(usable);
+            if let Some(id) = used.min_by_key(|id| self.groups[id].1 != ways.1) {
                 claimed.insert(id);
                 found.insert(*ways, id);
             }

@@ -25,6 +25,8 @@ pub struct Mark {
     pub at_us: u64,
     /// What.
     pub what: String,
+    /// Connections (by the asker's port) that it may break, until something else is done; and why.
+    pub excused: BTreeMap<u16, String>,
 }
 
 /// Times from damage to repair.
@@ -102,8 +104,6 @@ impl Row {
 pub struct Told<'a> {
     /// What was done, and when.
     pub marks: &'a [Mark],
-    /// Connections (by the asker's port) that may break, and why.
-    pub excused: &'a BTreeMap<u16, String>,
     /// Why packets may be lost, where they may.
     pub loss_expected: Option<&'a str>,
 }
@@ -166,9 +166,12 @@ fn name(flow: &Flow) -> String {
 }
 
 /// What was done last.
+fn last(marks: &[Mark], at_us: u64) -> Option<&Mark> {
+    marks.iter().rev().find(|mark| mark.at_us <= at_us)
+}
+
 fn after(marks: &[Mark], at_us: u64) -> String {
-    let mark = marks.iter().rev().find(|mark| mark.at_us <= at_us);
-    mark.map_or_else(
+    last(marks, at_us).map_or_else(
         || "before anything was done".to_owned(),
         |mark| format!("{:.1} ms after {}", (at_us - mark.at_us) as f64 / 1e3, mark.what),
     )

@@ -2,13 +2,13 @@
 
 use netperf::stream::Break;
 
-use super::{Row, Told, after};
+use super::{Row, Told, after, last};
 use crate::probes::Stream;
 
 /// How many breaks a row names.
 const MOST_NAMED: usize = 8;
 
-/// Adds connections to a row. One that breaks is a problem, unless loss is expected or it was excused.
+/// Adds connections to a row. One that breaks is a problem, unless loss is expected or what was done last excuses it.
 pub(super) fn add(row: &mut Row, streams: &[&Stream], told: &Told<'_>) {
     row.connections = streams.len() as u64;
     let longest = streams.iter().max_by_key(|stream| stream.report.longest_stall_us);
@@ -28,7 +28,8 @@ pub(super) fn add(row: &mut Row, streams: &[&Stream], told: &Told<'_>) {
         let mut excused = false;
         for ended in &stream.report.breaks {
             // that none came about at once is of the one before
-            let why = ended.local.and_then(|local| told.excused.get(&local.port()));
+            let mark = last(told.marks, ended.at_us);
+            let why = ended.local.and_then(|local| mark?.excused.get(&local.port()));
             excused = why.is_some() || (excused && ended.local.is_none());
             let text = text(stream, ended, why.map(String::as_str), told);
             let into = if excused || told.loss_expected.is_some() { &mut notes } else { &mut problems };
@@ -73,6 +74,7 @@ mod tests {
     use netperf::stream::StreamReport;
 
     use super::*;
+    use crate::figures::Mark;
     use crate::probes::Way;
 
     fn stream(ports: &[u16]) -> Stream {
@@ -97,12 +99,19 @@ mod tests {
     fn a_connection_that_breaks_is_a_problem_unless_it_was_excused_or_loss_is_expected() {
         let broken = stream(&[1000, 2000]);
         let excused = BTreeMap::from([(1000, "its gateway went".to_owned())]);
-        let mut told = Told { marks: &[], excused: &excused, loss_expected: None };
+        let gone = Mark { at_us: 3, what: "a gateway goes".to_owned(), excused };
+        let back = Mark { at_us: 8, what: "it comes back".to_owned(), excused: BTreeMap::new() };
+        let mut told = Told { marks: std::slice::from_ref(&gone), loss_expected: None };
         let mut row = Row::default();
         add(&mut row, &[&broken, &stream(&[])], &told);
         assert_eq!((row.connections, row.stall_ms, row.problems.len()), (2, Some(7.0), 1));
         assert!(row.problems[0].contains("port 2000"), "{row:?}");
         assert!(row.notes.iter().any(|note| note.contains("its gateway went")), "{row:?}");
+        let marks = [gone.clone(), back];
+        told.marks = &marks;
+        let mut row = Row::default();
+        add(&mut row, &[&broken], &told);
+        assert_eq!(row.problems.len(), 2, "an excuse ends with what is done next: {row:?}");
         told.loss_expected = Some("a gateway is away");
         let mut row = Row::default();
         add(&mut row, &[&broken], &told);

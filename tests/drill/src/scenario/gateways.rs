@@ -72,8 +72,9 @@ fn gateway_moved(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         // one that carries flows and one that carries the others
         let (node, place) = if round % 2 == 0 { ("node2", "a2") } else { ("node1", "a1") };
         let why = format!("{place}, which had translated it, is no gateway any more");
-        drill.excused.extend(translated(drill.world, place)?.into_iter().map(|port| (port, why.clone())));
+        let translated = translated(drill.world, place)?;
         drill.mark(format!("round {round}: a/{node} is no gateway any more"));
+        drill.excuse(translated, &why);
         set_gateways(drill.world, 1)?;
         label(drill.world, node, Value::Null)?;
         is_gateway(drill.world, node, false)?;

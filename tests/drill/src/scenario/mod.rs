@@ -13,7 +13,7 @@ mod repaired;
 mod underlay;
 mod upgraded;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -77,28 +77,25 @@ pub struct Drill<'a> {
     pub random: Random,
     /// What was done, and when.
     pub marks: Vec<Mark>,
-    /// Connections (by the asker's port) that may break, and why.
-    pub excused: BTreeMap<u16, String>,
 }
 
 impl<'a> Drill<'a> {
     /// A scenario before its first round.
     pub fn new(world: &'a World, scenario: &Scenario, rounds: u32, seed: u64) -> Self {
         let random = Random::new(seed, scenario.name);
-        Drill {
-            world,
-            name: scenario.name,
-            rounds,
-            seed,
-            random,
-            marks: Vec::new(),
-            excused: BTreeMap::new(),
-        }
+        Drill { world, name: scenario.name, rounds, seed, random, marks: Vec::new() }
     }
 
     /// Notes what is done now, to be named with the losses that follow.
     pub fn mark(&mut self, what: impl Into<String>) {
-        self.marks.push(Mark { at_us: clock_us(), what: what.into() });
+        self.marks.push(Mark { at_us: clock_us(), what: what.into(), excused: BTreeMap::new() });
+    }
+
+    /// What was marked last may break these connections (by the asker's port), until something else is done.
+    pub fn excuse(&mut self, ports: BTreeSet<u16>, why: &str) {
+        if let Some(mark) = self.marks.last_mut() {
+            mark.excused.extend(ports.into_iter().map(|port| (port, why.to_owned())));
+        }
     }
 
     /// Runs the rounds while the probes run; any loss and any connection that breaks is a problem.
@@ -132,7 +129,7 @@ impl<'a> Drill<'a> {
 
     /// What the probes have seen as rows, a loss with what was done before it.
     pub fn told(&self, seen: &Seen, loss_expected: Option<&str>) -> Vec<Row> {
-        let told = Told { marks: &self.marks, excused: &self.excused, loss_expected };
+        let told = Told { marks: &self.marks, loss_expected };
         rows(self.name, self.rounds, seen, &told)
     }
 }
