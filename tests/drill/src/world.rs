@@ -64,6 +64,9 @@ pub struct World {
     pub old_agent: PathBuf,
 }
 
+/// What an agent says of what it keeps of an older NodeConfig.
+const LINGERS: &str = "of an older spec linger";
+
 impl World {
     /// Builds it, and waits until everything is applied.
     ///
@@ -107,6 +110,23 @@ impl World {
             let before = applied()?;
             std::thread::sleep(SETTLED);
             if applied()? == before { Ok(()) } else { bail!("plans still come") }
+        })
+    }
+
+    /// As [`World::settle`], and waits until nothing is left of older plans: agents let it linger for some seconds.
+    ///
+    /// # Errors
+    /// Something stays.
+    pub fn rest(&self) -> Result<()> {
+        self.settle()?;
+        self.eventually(|| {
+            let configs = self.apis.list::<NodeConfig>(CONTROL)?;
+            let conditions =
+                configs.iter().filter_map(|config| config.status.as_ref()).flat_map(|s| &s.conditions);
+            match conditions.map(|condition| &condition.message).find(|message| message.contains(LINGERS)) {
+                Some(message) => bail!("{message}"),
+                None => Ok(()),
+            }
         })
     }
 

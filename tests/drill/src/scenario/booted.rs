@@ -34,6 +34,7 @@ fn cold_boot(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     let mut row = Row::of(drill.name, "both", drill.rounds);
     let mut times = Vec::new();
     for _ in 0..drill.rounds {
+        drill.world.rest()?;
         let before = shown(drill.world)?;
         let devices = device_numbers(drill.world)?;
         block(drill.world, "drop")?;

@@ -28,6 +28,7 @@ fn fought_over(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     let (world, name, rounds, seed) = (drill.world, drill.name, drill.rounds, drill.seed);
     let few = rounds < FIGHTS_COUNT;
     let nodes = [("a1", "gateway", "a", "a-node1"), ("c1", "p2p", "c", "c-node1")];
+    world.rest()?;
     let rows = std::thread::scope(|scope| {
         let rows = nodes.map(|(place, mode, cluster, config)| {
             scope.spawn(move || {

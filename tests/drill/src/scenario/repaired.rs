@@ -29,6 +29,7 @@ fn repaired(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     let (world, name, rounds, seed) = (drill.world, drill.name, drill.rounds, drill.seed);
     let victims = [("a1", "gateway", "a", "a-node1"), ("c1", "p2p", "c", "c-node1")];
     // both at once: they have nothing to do with each other
+    world.rest()?;
     let rows = std::thread::scope(|scope| {
         let rows = victims.map(|(place, mode, cluster, config)| {
             scope.spawn(move || {
