@@ -115,8 +115,8 @@ mod tests {
             directory: Path::new(cache).join("kubernetes-v1.36.3"),
             flannel: Path::new(cache).join("flannel-v0.28.10"),
         };
-        let home = ("HOME", "/home/someone");
-        assert_eq!(found(&[home]), in_cache("/home/someone/.cache/clusterlink"));
+        let home = ("HOME", "/h");
+        assert_eq!(found(&[home]), in_cache("/h/.cache/clusterlink"));
         let xdg = ("XDG_CACHE_HOME", "/x");
         assert_eq!(found(&[home, xdg]), in_cache("/x/clusterlink"));
         let ours = ("CLUSTERLINK_CACHE", "/c");

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use drill::figures::{Row, table};
 use drill::scenario::{ALL, Drill, Scenario};
 use drill::world::{CLUSTERS, World};
@@ -54,36 +54,33 @@ struct Arguments {
 enum Inside {
     /// Break what the agent has made, and tell how long each repair took, as JSON.
     #[command(hide = true)]
-    Repair {
-        /// How often.
-        #[arg(long)]
-        rounds: u32,
-        /// Every decision depends on it.
-        #[arg(long)]
-        seed: u64,
-        /// The agent's process.
-        #[arg(long)]
-        agent: i32,
-    },
+    Repair(Rounds),
     /// Print everything of ours, a line for each object.
     #[command(hide = true)]
     Shown,
     /// Fight with the agent over one thing after another, and tell how it behaves, as JSON.
     #[command(hide = true)]
     Fight {
-        /// How often.
-        #[arg(long)]
-        rounds: u32,
-        /// Every decision depends on it.
-        #[arg(long)]
-        seed: u64,
-        /// The agent's process.
-        #[arg(long)]
-        agent: i32,
+        #[command(flatten)]
+        rounds: Rounds,
         /// For how long each fight is watched once the agent does not fight back.
         #[arg(long)]
         seconds: u64,
     },
+}
+
+/// What is done in a node's namespace, and against whom.
+#[derive(Debug, Clone, Copy, Args)]
+struct Rounds {
+    /// How often.
+    #[arg(long)]
+    rounds: u32,
+    /// Every decision depends on it.
+    #[arg(long)]
+    seed: u64,
+    /// The agent's process.
+    #[arg(long)]
+    agent: i32,
 }
 
 fn main() -> ExitCode {
@@ -132,12 +129,12 @@ fn run(arguments: &Arguments) -> Result<bool> {
 
 fn within(inside: &Inside) -> Result<()> {
     match *inside {
-        Inside::Repair { rounds, seed, agent } => drill::repair::rounds(rounds, seed, agent, tell),
+        Inside::Repair(Rounds { rounds, seed, agent }) => drill::repair::rounds(rounds, seed, agent, tell),
         Inside::Shown => drill::repair::shown()?.iter().try_for_each(|line| {
             println!("{line}");
             Ok(())
         }),
-        Inside::Fight { rounds, seed, agent, seconds } => {
+        Inside::Fight { rounds: Rounds { rounds, seed, agent }, seconds } => {
             drill::repair::fights(rounds, seed, agent, Duration::from_secs(seconds), tell)
         }
     }
