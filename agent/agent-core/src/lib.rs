@@ -20,6 +20,7 @@ mod nexthops;
 mod pass;
 mod refusal;
 mod report;
+mod rest;
 mod restore;
 mod side_by_side;
 mod source;

@@ -8,8 +8,8 @@ use crate::diff::diff;
 use crate::hold::Held;
 use crate::kernel::{Kernel, KernelError, Reading, Refusal};
 use crate::linger::{Lingering, Spared};
-use crate::model::Kind;
 use crate::report::{Found, Outcome, Report};
+use crate::rest::{self, Rest};
 use crate::restore::only_additions;
 use crate::spec::Spec;
 use crate::step::{ChangeSet, Stage, Step};
@@ -80,7 +80,7 @@ struct View {
     changes: ChangeSet,
     withheld: usize,
     lingering: BTreeSet<String>,
-    rests: Vec<(Kind, String)>,
+    rests: Vec<Rest>,
 }
 
 impl Pass<'_> {
@@ -94,7 +94,7 @@ impl Pass<'_> {
             rounds -= 1;
             let made_room = view.changes.stages().any(|(stage, _)| stage.deletes());
             let host = (kernel.actual().host.clone(), kernel.actual().devices.clone());
-            outcome.take(apply(kernel, &view.changes));
+            outcome.take(apply(kernel, &view));
             kernel.read(Reading::Current)?;
             let actual = kernel.actual();
             let same_host = (&actual.host, &actual.devices) == (&host.0, &host.1);
@@ -145,15 +145,7 @@ impl Pass<'_> {
             Authority::Additions => only_additions(&mut changes, actual),
             Authority::Full | Authority::Lingering(_) => 0,
         };
-        let mut rests = Vec::new();
-        if !self.resting.is_empty() {
-            changes.retain(|step| {
-                let object = step.object();
-                let rest = self.resting.contains(&object);
-                rests.extend(rest.then_some((step.kind(), object)));
-                !rest
-            });
-        }
+        let rests = rest::take(&mut changes, self.resting, actual);
         Ok(View { desired, changes, withheld, lingering, rests })
     }
 
@@ -206,10 +198,12 @@ impl Outcome {
 }
 
 /// Every step is tried, whatever became of those that it does not rely on; the next reading says what came of it.
-fn apply(kernel: &mut impl Kernel, changes: &ChangeSet) -> Outcome {
+fn apply(kernel: &mut impl Kernel, view: &View) -> Outcome {
     let mut outcome = Outcome::default();
     let mut held = Held::default();
-    for (stage, steps) in changes.stages() {
+    // What rests is not there, as if it had been refused.
+    view.rests.iter().for_each(|rest| held.note(&rest.step));
+    for (stage, steps) in view.changes.stages() {
         let (steps, waiting) = held.part(stage, steps, kernel.actual());
         for (step, reason) in waiting {
             outcome.note(step, Err(Refusal::without_errno(reason)), &mut held);

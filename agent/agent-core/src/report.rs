@@ -11,6 +11,7 @@ use crate::diff::by_object;
 use crate::firewall::Accept;
 use crate::kernel::{EXISTS, Refusal};
 use crate::model::{Kind, Nexthop};
+use crate::rest::Rest;
 use crate::spec::Spec;
 use crate::step::{ChangeSet, Stage, Step};
 
@@ -75,7 +76,7 @@ pub enum Cause {
     Invalid,
     /// It must not be done on this host.
     Refused,
-    /// Somebody else rewrites it again and again: it is left as it is for a while.
+    /// Somebody else rewrites it, or what it hangs on, again and again: it is left as it is for a while.
     Contended,
     /// The kernel, or a program, did not do it or cannot be read: it is tried again.
     Failed,
@@ -124,21 +125,16 @@ pub(crate) struct Found<'a> {
     pub(crate) remaining: &'a ChangeSet,
     pub(crate) withheld: usize,
     pub(crate) lingering: &'a BTreeSet<String>,
-    pub(crate) rests: &'a [(Kind, String)],
+    pub(crate) rests: &'a [Rest],
 }
 
 impl Found<'_> {
     pub(crate) fn report(&self, outcome: Outcome) -> Report {
-        let mut differing = self.unmeant();
+        // What is fought over comes first, whatever follows from it.
+        let mut differing = self.contended();
+        differing.extend(self.unmeant());
         differing.extend(self.unreadable());
         differing.extend(self.undone(&outcome));
-        differing.extend(self.rests.iter().map(|(kind, object)| Difference {
-            kind: *kind,
-            object: object.clone(),
-            problem:
-                "somebody else changes it again and again; it is left as it is for some seconds".to_owned(),
-            cause: Cause::Contended,
-        }));
         Report {
             desired: self.desired.len() + self.spec.invalid.len() + self.desired.refused.len(),
             kinds: counts(self.desired, self.actual, &differing),
@@ -152,6 +148,13 @@ impl Found<'_> {
             notices: notices(self.desired, &self.actual.host),
             unsupported: self.spec.unsupported.clone(),
         }
+    }
+
+    fn contended(&self) -> Vec<Difference> {
+        let (causes, others): (Vec<&Rest>, Vec<&Rest>) = self.rests.iter().partition(|rest| rest.is_cause());
+        let mut told: Vec<Difference> = causes.into_iter().chain(others).map(Rest::difference).collect();
+        told.dedup();
+        told
     }
 
     /// What of the NodeConfig is not even wanted here.

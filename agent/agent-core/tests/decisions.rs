@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use agent_core::fake::FakeKernel;
 use agent_core::firewall::Set;
 use agent_core::{
-    Actual, ActualNexthop, Desired, Known, Nexthop, Route, RouteKey, Spec, Stage, Step, TABLE, diff, pass,
+    Actual, ActualNexthop, Desired, Known, Nexthop, Pass, Route, RouteKey, Spec, Stage, Step, TABLE, diff,
+    pass,
 };
 use api::node_config::{CidrPair, NodeConfigSpec};
 use world::{gateway, host, list, route};
@@ -339,5 +340,32 @@ fn the_tables_sets_hold_what_the_node_config_says() {
         let answers: Vec<_> = table.chains[chain].rules.iter().filter(is_answer).collect();
         assert_eq!(answers.len(), 1, "{chain}");
         assert!(answers[0].to_string().contains("@remote4"), "{answers:?}");
+    }
+}
+
+#[test]
+fn what_hangs_on_an_object_that_is_fought_over_rests_with_it_and_says_so() {
+    let (spec, known) = (Spec::validate(&gateway()), Known::default());
+    let whole = kernel_of(&gateway());
+    let nexthop = *whole.state.nexthops.keys().next().unwrap();
+    type Vandal = fn(&mut Actual, u32);
+    let fights: [(&str, Vandal); 2] = [
+        ("device vx-bridge", |state, _| state.lose_device(api::Vtep::Bridge)),
+        ("nexthop via 241.31.2.1 on vx-bridge", |state, id| state.lose_nexthops(BTreeSet::from([id]))),
+    ];
+    for (object, break_it) in fights {
+        let mut kernel = whole.clone();
+        break_it(&mut kernel.state, nexthop);
+        // Something that has nothing to do with it is repaired meanwhile.
+        kernel.state.rules.pop_first().unwrap();
+        let resting = BTreeSet::from([object.to_owned()]);
+        let report = Pass { resting: &resting, ..Pass::new(&spec, &known) }.run(&mut kernel).unwrap();
+        assert!(report.is_settled() && !report.is_applied(), "{object}: {:?}", report.differing);
+        assert_eq!(report.differing[0].object, object);
+        assert!(report.differing.len() > 1, "{object}");
+        let waits = format!("waits for {object}, which somebody else changes again and again");
+        assert!(report.differing[1..].iter().all(|other| other.problem == waits), "{:?}", report.differing);
+        assert!(matches!(kernel.log.as_slice(), [(Stage::Rules, Step::AddRule(_))]), "{:?}", kernel.log);
+        assert!(pass(&mut kernel, &spec, &known).unwrap().is_applied());
     }
 }

@@ -8,7 +8,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use agent_core::fake::FakeKernel;
-use agent_core::{Known, Refusal, Spec, Step, TABLE, pass};
+use agent_core::{Known, Pass, Refusal, Spec, Step, TABLE, pass};
 use proptest::prelude::*;
 use walk::{Way, all_ways, any_living_config, common, made_anew, ways};
 use world::host;
@@ -100,8 +100,9 @@ proptest! {
     }
 
     #[test]
-    fn nor_does_a_step_that_fails(
-        first in any_living_config(), second in any_living_config(), which in any::<prop::sample::Index>()
+    fn nor_does_a_step_that_fails_or_rests(
+        first in any_living_config(), second in any_living_config(), which in any::<prop::sample::Index>(),
+        rests in any::<bool>()
     ) {
         let mut kernel = FakeKernel::new(host());
         pass(&mut kernel, &Spec::validate(&first), &Known::default()).unwrap();
@@ -116,15 +117,19 @@ proptest! {
         let failing = straight.log[place].1.clone();
         // What a device is or has is not made twice: there is nothing else to use meanwhile.
         prop_assume!(!matches!(failing, Step::CreateDevice(..) | Step::ChangeDevice(..) | Step::ClearDevice(_)));
-        kernel.refuses.insert(failing.object(), Refusal { errno: Some(105), message: "ENOBUFS".to_owned() });
+        let refusal = Refusal { errno: Some(105), message: "ENOBUFS".to_owned() };
+        kernel.refuses.extend((!rests).then(|| (failing.object(), refusal)));
+        let resting: BTreeSet<String> = rests.then(|| failing.object()).into_iter().collect();
         kernel.watch = Some(Vec::new());
-        pass(&mut kernel, &Spec::validate(&second), &Known::default()).unwrap();
+        let (spec, known) = (Spec::validate(&second), Known::default());
+        Pass { resting: &resting, ..Pass::new(&spec, &known) }.run(&mut kernel).unwrap();
         let watched = kernel.watch.take().unwrap();
         for key in common(&before, &after, &made_anew(&straight.log)) {
             for (place, state) in watched.iter().enumerate() {
                 prop_assert!(
                     ways(state, &key).is_some(),
-                    "{key:?} is lost after {:?} because {failing} failed", kernel.log[place]
+                    "{key:?} is lost after {:?} because of {failing}, which {}",
+                    kernel.log[place], if rests { "rests" } else { "failed" }
                 );
             }
         }
