@@ -328,7 +328,7 @@ pub(crate) mod tests {
         }
     }
 
-    fn gateway() -> NodeConfigSpec {
+    pub(crate) fn gateway() -> NodeConfigSpec {
         let yaml = "
             devices: [{type: vxlan, name: vx-bridge, addr: 241.31.1.1/32, mac: '02:54:00:00:00:01', bindDev: eth0, id: 54, port: 4876}]
             routes: [{cidr: 10.2.0.0/16, gw: 241.31.2.1, dev: vx-bridge}]
@@ -337,7 +337,7 @@ pub(crate) mod tests {
         crate::config::parse(yaml).unwrap()
     }
 
-    fn host() -> FakeKernel {
+    pub(crate) fn host() -> FakeKernel {
         let network = "172.31.1.1/16".parse().unwrap();
         let addresses = vec![HostAddress { network, global: true }];
         let eth0 = HostLink { name: "eth0".to_owned(), mtu: 1500, addresses, ..HostLink::default() };

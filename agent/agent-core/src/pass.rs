@@ -66,9 +66,14 @@ pub fn cleanup(kernel: &mut impl Kernel) -> Result<Report, KernelError> {
     Pass::new(&Spec::default(), &Known::default()).run(kernel)
 }
 
-/// Compares a kernel with a NodeConfig and writes nothing.
-pub fn inspect(kernel: &mut impl Kernel, spec: &Spec, known: &Known) -> Result<Report, KernelError> {
-    let pass = Pass::new(spec, known);
+/// Compares a kernel with a NodeConfig and writes nothing; what may linger by this authority is told as lingering.
+pub fn inspect(
+    kernel: &mut impl Kernel,
+    spec: &Spec,
+    known: &Known,
+    authority: &Authority,
+) -> Result<Report, KernelError> {
+    let pass = Pass { authority, ..Pass::new(spec, known) };
     let view = pass.look(kernel, Reading::Whole, pass.authority)?;
     let outcome = Outcome { untried: true, ..Outcome::default() };
     Ok(pass.report(&view, kernel, outcome))

@@ -3,12 +3,13 @@
 
 mod dump;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io::{self, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use agent_core::{Kernel, KernelError, Known, Report, Spec, inspect};
+use agent_core::{Authority, Kernel, KernelError, Known, Report, Spared, Spec, inspect};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -58,6 +59,8 @@ pub struct AgentFound {
     pub address: SocketAddr,
     /// Whether its kernel equals its NodeConfig.
     pub ready: bool,
+    /// How many kernel objects of an older NodeConfig it lets linger.
+    pub lingering: usize,
     /// Its words, or why there are none.
     pub says: String,
 }
@@ -71,6 +74,8 @@ pub struct KernelFound {
     pub entries: Vec<Entries>,
     /// What is not as it should be.
     pub differing: Vec<String>,
+    /// What only an older NodeConfig asked for, and the agent lets linger.
+    pub lingering: Vec<String>,
     /// What an operator should know all the same.
     pub notices: Vec<String>,
 }
@@ -97,10 +102,12 @@ impl Status {
             Ok(Some(Err(unfit))) => (None, Some(format!("{}: {unfit}", store.path().display()))),
             Err(error) => (None, Some(error.to_string())),
         };
+        let agent = AgentFound::ask(agent);
         let kernel = match &found {
             Some(found) => {
                 let known = Known { underlay: found.underlay.clone(), ..Known::default() };
-                Some(KernelFound::of(&inspect(kernel, &Spec::validate(&found.spec), &known)?))
+                let spec = Spec::validate(&found.spec);
+                Some(KernelFound::of(&inspect(kernel, &spec, &known, &agent.authority())?))
             }
             None => None,
         };
@@ -111,7 +118,7 @@ impl Status {
             generation: found.generation,
             kept_at: found.kept_at,
         });
-        Ok(Status { node_config, problem, agent: AgentFound::ask(agent), kernel })
+        Ok(Status { node_config, problem, agent, kernel })
     }
 
     /// Whether there is a NodeConfig, and the kernel equals it.
@@ -151,6 +158,9 @@ impl Status {
         for difference in &kernel.differing {
             writeln!(text, "differs: {difference}")?;
         }
+        for object in &kernel.lingering {
+            writeln!(text, "lingers: {object}")?;
+        }
         for notice in &kernel.notices {
             writeln!(text, "notice: {notice}")?;
         }
@@ -170,6 +180,7 @@ impl KernelFound {
             equal: report.is_applied(),
             entries: entries.collect(),
             differing: report.differing.iter().map(ToString::to_string).collect(),
+            lingering: report.lingering.iter().cloned().collect(),
             notices: report.notices.iter().chain(&report.unsupported).cloned().collect(),
         }
     }
@@ -177,28 +188,111 @@ impl KernelFound {
 
 impl AgentFound {
     fn ask(address: SocketAddr) -> Self {
-        match readyz(address) {
-            Ok((true, _)) => AgentFound { address, ready: true, says: "ready".to_owned() },
-            Ok((false, says)) => AgentFound { address, ready: false, says: format!("not ready: {says}") },
-            Err(error) => {
-                AgentFound { address, ready: false, says: format!("does not answer at {address}: {error}") }
+        let lingering = match get(address, "/metrics") {
+            Ok((200, metrics)) => lingering(&metrics),
+            _ => 0,
+        };
+        let found = |ready, says| AgentFound { address, ready, lingering, says };
+        match get(address, "/readyz") {
+            Ok((200, _)) if lingering == 0 => found(true, "ready".to_owned()),
+            Ok((200, _)) => {
+                found(true, format!("ready; {lingering} objects of an older spec linger for some seconds"))
             }
+            Ok((503, says)) => found(false, format!("not ready: {says}")),
+            Ok((status, _)) => found(false, format!("{address} is no agent: it answers {status} to /readyz")),
+            Err(error) => found(false, format!("does not answer at {address}: {error}")),
+        }
+    }
+
+    /// What is more than the NodeConfig asks for is none of its business while a running agent says that it lingers.
+    fn authority(&self) -> Authority {
+        match self.lingering {
+            0 => Authority::Full,
+            _ => Authority::Lingering(Spared::AllBut(BTreeSet::new())),
         }
     }
 }
 
-/// Whether it is ready, and the answer's words (HTTP/1.0: the connection ends with them).
-fn readyz(address: SocketAddr) -> io::Result<(bool, String)> {
+/// How many objects linger by an agent's metrics.
+fn lingering(metrics: &str) -> usize {
+    let mut values =
+        metrics.lines().filter_map(|line| line.strip_prefix("clusterlink_agent_lingering_objects "));
+    values.next().and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The status and the words of an answer (HTTP/1.0: the connection ends with them).
+fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /readyz HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.take(64 << 10).read_to_string(&mut answer)?;
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
-    let status = head.split_whitespace().nth(1).unwrap_or_default();
-    match status {
-        "200" | "503" => Ok((status == "200", body.trim().to_owned())),
-        _ => Err(io::Error::other("that is no agent")),
+    let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok());
+    let status = status.ok_or_else(|| io::Error::other("what answers there speaks no HTTP"))?;
+    Ok((status, body.trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::sync::Arc;
+    use std::thread;
+
+    use agent_core::pass;
+
+    use super::*;
+    use crate::keeper::tests::{gateway, host};
+    use crate::last_good::LastGood;
+
+    /// An agent that is ready and lets so many objects linger, for as long as `look` asks.
+    fn beside_an_agent<T>(lingering: usize, look: impl FnOnce(SocketAddr) -> T) -> T {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                // One connection for the metrics, one for the readiness.
+                for mut stream in listener.incoming().take(2).flatten() {
+                    let mut request = [0; 512];
+                    let length = stream.read(&mut request).unwrap();
+                    let metrics = format!("clusterlink_agent_lingering_objects {lingering}\n# EOF\n");
+                    let asks_metrics = request[..length].starts_with(b"GET /metrics ");
+                    let body = if asks_metrics { metrics.as_str() } else { "ok\n" };
+                    write!(stream, "HTTP/1.0 200 OK\r\n\r\n{body}").unwrap();
+                }
+            });
+            look(address)
+        })
+    }
+
+    #[test]
+    fn what_the_running_agent_lets_linger_is_no_difference_and_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::new(directory.path());
+        let mut kernel = host();
+        pass(&mut kernel, &Spec::validate(&gateway()), &Known::default()).unwrap();
+        let mut spec = gateway();
+        spec.routes.clear();
+        let last_good = LastGood {
+            cluster: "a".to_owned(),
+            node: "a1".to_owned(),
+            generation: Some(2),
+            kept_at: Timestamp::UNIX_EPOCH,
+            underlay: Vec::new(),
+            spec: Arc::new(spec),
+        };
+        store.keep(&last_good).unwrap();
+
+        let mut look =
+            |lingering| beside_an_agent(lingering, |agent| Status::look(&mut kernel, &store, agent).unwrap());
+        let forgotten = look(0);
+        assert!(!forgotten.is_well() && forgotten.agent.ready, "{forgotten:?}");
+        assert!(forgotten.text().contains("\ndiffers: route 10.2.0.0/16"), "{}", forgotten.text());
+        let lingers = look(3);
+        assert!(lingers.is_well(), "{lingers:?}");
+        let text = lingers.text();
+        assert!(text.contains("\nlingers: route 10.2.0.0/16") && !text.contains("differs"), "{text}");
+        assert!(text.contains("ready; 3 objects of an older spec linger"), "{text}");
     }
 }
