@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::damage::{DAMAGES, Watched};
 use super::state::State;
-use super::{GIVEN_UP, INTERVAL, Vandal, Whole, do_it, filter, key, micros};
+use super::{GIVEN_UP, INTERVAL, QUIET, Vandal, Whole, do_it, filter, key, micros};
 use crate::random::Random;
 
 /// Between two acts of the other writer.
@@ -214,10 +214,11 @@ struct Beside {
     others: Vec<(String, Option<u64>)>,
 }
 
-/// What one act makes wrong, and how many notifications it brings.
+/// What one act makes wrong, and how many notifications it and its repair bring.
 struct Reach {
     keys: State,
-    notifications: u64,
+    act: u64,
+    repair: u64,
 }
 
 impl Vandal {
@@ -252,19 +253,23 @@ impl Vandal {
         })
     }
 
-    /// The first act, while the agent is held.
+    /// The first act, while the agent is held, and its repair.
     fn reach(&mut self, writer: &Writer<'_>, whole: &Whole) -> Result<Reach> {
         self.rest()?;
         kill(self.agent, Signal::SIGSTOP)?;
         let looked = writer.act().and_then(|acted| Ok((acted, self.settled_state()?)));
-        let notifications = self.drain();
+        let act = self.drain();
         kill(self.agent, Signal::SIGCONT)?;
         let (acted, damaged) = looked?;
         if !acted {
             bail!("{}: nothing of ours is broken by it", writer.which);
         }
         let keys = whole.netlink.symmetric_difference(&damaged).map(|line| key(line)).collect();
-        Ok(Reach { keys, notifications: notifications? })
+        if self.wait(Watched::Everything, Instant::now(), whole)?.is_none() {
+            bail!("{}: it was not even repaired once: {:?}", writer.which, self.left(whole)?);
+        }
+        thread::sleep(QUIET);
+        Ok(Reach { keys, act: act?, repair: self.drain()? })
     }
 
     /// While the other writer goes on.
@@ -309,9 +314,8 @@ impl Vandal {
             heard += self.drain()?;
         }
         let acts = writer.acts.load(Ordering::Acquire) - acts;
-        let ours = heard.saturating_sub(acts * reach.notifications);
-        let each = (reach.keys.len() as u64).max(1);
-        Ok(if writer.fight.blind { ours.div_ceil(each) } else { acts.max(ours / each / 2) })
+        let ours = heard.saturating_sub(acts * reach.act) / reach.repair.max(1);
+        Ok(if writer.fight.blind { ours } else { acts.max(ours) })
     }
 
     /// Breaks something else, and waits for its repair.
