@@ -13,6 +13,8 @@ use drill::scenario::{Drill, Scenario};
 use drill::world::World;
 
 const RATE: u32 = 100;
+/// Of each family: each of them is counted.
+const PACKETS: u64 = 200;
 const SCENARIO: Scenario = Scenario {
     name: "leak",
     what: "packets go around the tunnels",
@@ -56,7 +58,7 @@ fn what_leaves_a_node_outside_of_a_tunnel_is_counted_and_named() {
     }
     let world = World::up("drill-leak", &["a:p2p:1", "b:p2p:1"], RATE).unwrap();
     let pings = |verdict| {
-        let ping = |address| format!("ping -n -c 1 -W 1 {address} {verdict}; ");
+        let ping = |address| format!("ping -n -q -c {PACKETS} -i 0.002 -W 1 {address} {verdict}; ");
         world.pod("b1-pod1").unwrap().iter().map(ping).collect::<String>()
     };
 
@@ -72,7 +74,7 @@ fn what_leaves_a_node_outside_of_a_tunnel_is_counted_and_named() {
     world.sh("a1", &bypass("add")).unwrap();
     let leaking = row(&world, "the table is bypassed", "a1-pod1", &pings("|| true"));
     world.sh("a1", &bypass("del")).unwrap();
-    assert_eq!(leaking.leaked, Some(2), "{leaking:?}");
+    assert_eq!(leaking.leaked, Some(2 * PACKETS), "{leaking:?}");
     let problem = &leaking.problems[0];
     assert!(problem.starts_with("a1: ") && problem.contains("ms after the table is bypassed"), "{problem}");
     assert!(problem.contains(" > 10.2.1.2: ICMP echo request"), "{problem}");
