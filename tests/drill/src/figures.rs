@@ -1,6 +1,7 @@
 //! What a scenario measured, and the table of all.
 
 mod connections;
+pub mod leaks;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -67,6 +68,8 @@ pub struct Row {
     pub sent: u64,
     /// Packets that did not arrive.
     pub lost: u64,
+    /// Packets that left a node outside of a tunnel; `None` where nobody looked.
+    pub leaked: Option<u64>,
     /// Packets that arrived late.
     pub late: u64,
     /// Packets that arrived twice.
@@ -111,13 +114,13 @@ pub struct Told<'a> {
 /// One row for each mode that was used. A loss, or a connection that breaks, is a problem unless it is expected.
 pub fn rows(scenario: &str, rounds: u32, seen: &Seen, told: &Told<'_>) -> Vec<Row> {
     let mut rows = Vec::new();
-    for (mode, word) in [(NetworkType::Gateway, "gateway"), (NetworkType::P2p, "p2p")] {
+    for mode in [NetworkType::Gateway, NetworkType::P2p] {
         let flows: Vec<&Flow> = seen.flows.iter().filter(|flow| flow.way.mode == mode).collect();
         let streams: Vec<&Stream> = seen.streams.iter().filter(|stream| stream.way.mode == mode).collect();
         if flows.is_empty() {
             continue;
         }
-        let mut row = Row::of(scenario, word, rounds);
+        let mut row = Row::of(scenario, word(mode), rounds);
         row.loss_expected = told.loss_expected.map(str::to_owned);
         flows.iter().for_each(|flow| add(&mut row, flow, told.marks));
         slept(&mut row, &flows);
@@ -125,6 +128,13 @@ pub fn rows(scenario: &str, rounds: u32, seen: &Seen, told: &Told<'_>) -> Vec<Ro
         rows.push(row);
     }
     rows
+}
+
+fn word(mode: NetworkType) -> &'static str {
+    match mode {
+        NetworkType::Gateway => "gateway",
+        NetworkType::P2p => "p2p",
+    }
 }
 
 fn add(row: &mut Row, flow: &Flow, marks: &[Mark]) {
@@ -211,8 +221,8 @@ fn losses(flow: &Flow, marks: &[Mark]) -> Vec<String> {
 /// The table with all rows, and below it what is to be said of single ones.
 pub fn table(rows: &[Row]) -> String {
     let headings = [
-        "SCENARIO", "MODE", "ROUNDS", "SENT", "LOST", "LATE", "DUP", "REORD", "STALL ms", "P50 ms", "P99 ms",
-        "MAX ms", "",
+        "SCENARIO", "MODE", "ROUNDS", "SENT", "LOST", "LEAKED", "LATE", "DUP", "REORD", "STALL ms", "P50 ms",
+        "P99 ms", "MAX ms", "",
     ];
     let mut lines = vec![headings.map(str::to_owned)];
     lines.extend(rows.iter().map(cells));
@@ -221,7 +231,7 @@ pub fn table(rows: &[Row]) -> String {
     let mut text = String::new();
     for line in &lines {
         let padded = line.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| match column {
-            0 | 1 | 12 => format!("{cell:<width$}"),
+            0 | 1 | 13 => format!("{cell:<width$}"),
             _ => format!("{cell:>width$}"),
         });
         let padded: Vec<String> = padded.collect();
@@ -237,7 +247,7 @@ pub fn table(rows: &[Row]) -> String {
     text
 }
 
-fn cells(row: &Row) -> [String; 13] {
+fn cells(row: &Row) -> [String; 14] {
     let packets = |count: u64| if row.sent == 0 { "-".to_owned() } else { count.to_string() };
     let time = |of: fn(&Repairs) -> f64| {
         row.repair.as_ref().map_or_else(|| "-".to_owned(), |r| format!("{:.1}", of(r)))
@@ -253,6 +263,7 @@ fn cells(row: &Row) -> [String; 13] {
         row.rounds.to_string(),
         packets(row.sent),
         packets(row.lost),
+        row.leaked.map_or_else(|| "-".to_owned(), |leaked| leaked.to_string()),
         packets(row.late),
         packets(row.duplicated),
         packets(row.reordered),

@@ -106,6 +106,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return Ok(true);
     }
     let chosen = chosen(&arguments.only)?;
+    if let Some(why) = drill::captures::missing() {
+        eprintln!("skipped: nobody looks for leaks: {why}");
+    }
     eprintln!("seed {} (--seed {} makes the same decisions again)", arguments.seed, arguments.seed);
     let mut rows = Vec::new();
     let mut world = World::up("drill", &CLUSTERS, arguments.rate)?;

@@ -12,6 +12,7 @@ use sandbox::scenario::{CONTROL, ClusterScenario, Firewall, Scenario};
 use sandbox::{Sandbox, UpOptions};
 
 use crate::apis::Apis;
+use crate::captures::Captures;
 use crate::probes::{Probes, Way};
 use crate::processes::{Running, running};
 use crate::programs::{AGENT, Programs};
@@ -226,5 +227,13 @@ impl World {
     /// One does not start.
     pub fn probes(&self, ways: &[Way]) -> Result<Probes> {
         Probes::start(&self.sandbox, &self.programs, ways, self.rate)
+    }
+
+    /// Starts a capture on each node.
+    ///
+    /// # Errors
+    /// One does not start.
+    pub fn captures(&self) -> Result<Captures> {
+        Captures::start(&self.sandbox)
     }
 }

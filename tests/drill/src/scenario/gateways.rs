@@ -131,6 +131,10 @@ fn mode_changed(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
 }
 
 fn gateway_lost(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
+    drill.captured(gateways_lost)
+}
+
+fn gateways_lost(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     let why = "nothing probes yet: lost until the Node is NotReady";
     let ways = ways(drill.world)?;
     let mut times = Vec::new();
