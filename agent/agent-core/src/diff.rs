@@ -239,9 +239,10 @@ fn routes(desired: &Desired, left: &Actual, changes: &mut ChangeSet) {
     let leads_nowhere = |step: &Step| {
         matches!(step, Step::AddRoute(_, Route::Unreachable) | Step::ReplaceRoute(_, Route::Unreachable))
     };
-    writes.sort_by_key(|(key, step)| (leads_nowhere(step), Reverse(key.destination.prefix())));
+    writes.sort_by_key(|(key, _)| Reverse(key.destination.prefix()));
     for (_, step) in writes {
-        changes.push(Stage::Routes, step);
+        let stage = if leads_nowhere(&step) { Stage::UnreachableRoutes } else { Stage::Routes };
+        changes.push(stage, step);
     }
     // Of one destination the unreachable one (with the higher metric) goes first: a broader route may serve it now.
     deletions.sort_by_key(|key| (key.destination.prefix(), Reverse(key.metric)));

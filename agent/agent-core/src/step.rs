@@ -99,8 +99,10 @@ pub enum Stage {
     Nexthops,
     /// Groups of them.
     NexthopGroups,
-    /// Routes.
+    /// Routes that lead somewhere.
     Routes,
+    /// Routes that lead nowhere: only where those that lead somewhere are known to be there.
+    UnreachableRoutes,
     /// Rules: only now does traffic see the routes.
     Rules,
     /// Deletion of rules.
@@ -147,6 +149,7 @@ impl fmt::Display for Stage {
             Stage::Nexthops | Stage::DeleteNexthops => "nexthops",
             Stage::NexthopGroups | Stage::DeleteNexthopGroups => "nexthop groups",
             Stage::Routes | Stage::DeleteRoutes => "routes",
+            Stage::UnreachableRoutes => "unreachable routes",
             Stage::Rules | Stage::DeleteRules => "rules",
         })
     }

@@ -48,6 +48,28 @@ fn a_route_that_works_is_not_given_up_for_a_broken_one_of_another_length() {
     }
 }
 
+/// What has no route of its own is not cut off from that of a broader one because its own was refused.
+#[test]
+fn an_unreachable_route_does_not_come_where_the_one_before_it_was_refused() {
+    let config = |network: &str| api::NodeConfigSpec {
+        routes: vec![world::route(network, "vx-bridge", &["241.31.2.1"])],
+        unreachable: vec![network.to_owned()],
+        inbound_routes: Vec::new(),
+        ..world::gateway()
+    };
+    let mut kernel = FakeKernel::new(host());
+    pass(&mut kernel, &Spec::validate(&config("10.2.0.0/16")), &Known::default()).unwrap();
+    let to_it = (TABLE, None, "10.2.0.9".parse().unwrap());
+    let way = ways(&kernel.state, &to_it);
+    assert!(way.is_some());
+    let narrower = Spec::validate(&config("10.2.0.0/24"));
+    let refusal = Refusal { errno: Some(105), message: "ENOBUFS".to_owned() };
+    kernel.refuses.insert("route 10.2.0.0/24 in table 200 metric 1024".to_owned(), refusal);
+    let report = pass(&mut kernel, &narrower, &Known::default()).unwrap();
+    assert!(report.differing.iter().any(|other| other.problem.contains("ENOBUFS")), "{:?}", report.differing);
+    assert_eq!(ways(&kernel.state, &to_it), way);
+}
+
 /// A gateway that gets another MAC, while no FDB entry for it can be made.
 #[test]
 fn a_neighbour_keeps_a_mac_that_leads_somewhere() {

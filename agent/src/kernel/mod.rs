@@ -196,6 +196,7 @@ impl Kernel for RealKernel {
             | Stage::Nexthops
             | Stage::NexthopGroups
             | Stage::Routes
+            | Stage::UnreachableRoutes
             | Stage::DeleteRoutes
             | Stage::DeleteNexthopGroups
             | Stage::DeleteNexthops

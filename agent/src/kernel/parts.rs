@@ -58,7 +58,7 @@ impl Parts {
             Stage::Nexthops | Stage::NexthopGroups | Stage::DeleteNexthopGroups | Stage::DeleteNexthops => {
                 Parts::NEXTHOPS.and(Parts::ROUTES)
             }
-            Stage::Routes | Stage::DeleteRoutes => Parts::ROUTES,
+            Stage::Routes | Stage::UnreachableRoutes | Stage::DeleteRoutes => Parts::ROUTES,
             Stage::Rules | Stage::DeleteRules => Parts::RULES,
         }
     }

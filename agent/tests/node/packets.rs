@@ -217,3 +217,36 @@ fn pods_hosts_and_services_reach_each_other_with_their_own_addresses() {
         assert!(!host.try_sh(&format!("nsenter -t {} -n ping -c1 -W1 10.2.1.2", pod.id())).status.success());
     });
 }
+
+#[test]
+fn what_came_by_a_tunnel_for_nobody_here_does_not_leave_by_the_default_route() {
+    if !can_send() {
+        return;
+    }
+    on_host(|host| {
+        let [far, pod, _far_pod] = two_hosts(host);
+        far.sh(
+            host,
+            "iptables-nft -P FORWARD ACCEPT
+             ip link add out type veth peer name beyond; ip link set beyond up; ip addr add 192.0.2.1/24 dev out; ip link set out up
+             ip route add default via 192.0.2.2; ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev out
+             ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev out
+             iptables-nft -t nat -A PREROUTING -d 10.92.0.11 -j DNAT --to 192.0.2.9
+             nft add table ip seen; nft add chain ip seen out \"{ type filter hook forward priority 100; }\"
+             nft add rule ip seen out oifname out ip daddr 10.77.0.9 counter
+             nft add rule ip seen out oifname out ip daddr 192.0.2.9 counter",
+        );
+        // This node believes that a network is behind the far one, which knows nothing of it.
+        let believed = "- {cidr: 10.77.0.0/16, gw: 241.31.2.1, dev: vx-bridge}\nunreachable:";
+        let config = config(1, 2).replace("unreachable:", believed);
+        apply(host, None, &config.replace("remoteCIDRs: [", "remoteCIDRs: [10.77.0.0/16, "));
+        let ping = |to: &str| pod.sh(host, &format!("ping -c3 -i 0.01 -W1 {to} || true"));
+        let told = ping("10.77.0.9");
+        // A service whose backend is outside of the mesh is none of ours.
+        ping("10.92.0.11");
+        let seen = far.sh(host, "nft list chain ip seen out");
+        assert!(seen.contains("ip daddr 10.77.0.9 counter packets 0 "), "{seen}");
+        assert!(seen.contains("ip daddr 192.0.2.9 counter packets 3 "), "{seen}");
+        assert!(told.contains("Destination Net Unreachable"), "{told}");
+    });
+}

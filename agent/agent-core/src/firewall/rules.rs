@@ -3,7 +3,7 @@
 //! | chain | priority | what, and why |
 //! |---|---|---|
 //! | `prerouting` | raw | on gateways, transit is not tracked: two active gateways make paths asymmetric, and what conntrack calls INVALID others drop |
-//! | `forward` | filter − 10 | refuses pairs that cannot be answered, clamps MSS, marks what is ours |
+//! | `forward` | filter − 10 | refuses pairs that cannot be answered, and to pass on outside of the tunnels what came in by one and is for nobody here; clamps MSS, marks what is ours |
 //! | `output` | filter − 10 | refuses the same pairs for the host itself |
 //! | `postrouting` | srcnat − 10 | identity SNAT: the source survives every later masquerade; masquerade of what was translated to an own service, so that its answer comes back here |
 
@@ -138,6 +138,7 @@ fn prerouting() -> Chain {
 
 fn forward(spec: &FirewallSpec, tunnels: &[Tunnel]) -> Chain {
     let mut rules = refusals(spec);
+    rules.extend(Family::ALL.map(stray));
     rules.push(json!([interface("oifname", "tunnels"), syn(), clamp(json!({"rt": {"key": "mtu"}}))]));
     // What comes in goes on by a device with a larger MTU; the kernel only ever lowers an MSS.
     for tunnel in tunnels {
@@ -154,6 +155,19 @@ fn forward(spec: &FirewallSpec, tunnels: &[Tunnel]) -> Chain {
         rules.push(json!([interface(direction, "tunnels"), {"goto": {"target": "mesh"}}]));
     }
     base("filter", "forward", FILTER, rules)
+}
+
+/// What came in by a tunnel for somebody whom this node does not know (yet, or any more) is not left to its default route. A
+/// service may have its backend anywhere.
+fn stray(family: Family) -> Value {
+    json!([
+        interface("iifname", "tunnels"),
+        differs(json!({"meta": {"key": "oifname"}}), "tunnels"),
+        outside(family, "daddr", "own"),
+        outside(family, "daddr", "services"),
+        {"match": {"op": "!=", "left": {"&": [{"ct": {"key": "status"}}, "dnat"]}, "right": "dnat"}},
+        {"reject": {"type": "icmpx", "expr": "no-route"}},
+    ])
 }
 
 fn mesh(mark: u32) -> Chain {
@@ -250,8 +264,11 @@ fn within(family: Family, field: &str, set: &str) -> Value {
 }
 
 fn outside(family: Family, field: &str, set: &str) -> Value {
-    let set = format!("@{}", set_name(set, family));
-    json!({"match": {"op": "!=", "left": address(family, field), "right": set}})
+    differs(address(family, field), &set_name(set, family))
+}
+
+fn differs(left: Value, set: &str) -> Value {
+    json!({"match": {"op": "!=", "left": left, "right": format!("@{set}")}})
 }
 
 fn syn() -> Value {

@@ -315,7 +315,8 @@ impl Vandal {
         }
         let acts = writer.acts.load(Ordering::Acquire) - acts;
         let ours = heard.saturating_sub(acts * reach.act) / reach.repair.max(1);
-        Ok(if writer.fight.blind { ours } else { acts.max(ours) })
+        // Where acts say it, the rest are writes in vain; a plan may bring some too.
+        Ok(if writer.fight.blind { ours } else { acts.max(ours / 2) })
     }
 
     /// Breaks something else, and waits for its repair.
