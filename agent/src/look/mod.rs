@@ -8,7 +8,7 @@ use std::io::{self, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use agent_core::{Kernel, KernelError, Known, Report, Spec, inspect};
+use agent_core::{Kernel, KernelError, Report, Spec, inspect};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -99,8 +99,7 @@ impl Status {
         };
         let kernel = match &found {
             Some(found) => {
-                let known = Known { underlay: found.underlay.clone(), ..Known::default() };
-                Some(KernelFound::of(&inspect(kernel, &Spec::validate(&found.spec), &known)?))
+                Some(KernelFound::of(&inspect(kernel, &Spec::validate(&found.spec), &found.of_host())?))
             }
             None => None,
         };
