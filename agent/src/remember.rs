@@ -1,9 +1,9 @@
 //! Keeps the last good NodeConfig on disk, and begins with it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use agent_core::Known;
 use api::NodeId;
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -36,9 +36,9 @@ pub(crate) struct Beginning {
 }
 
 impl Beginning {
-    /// The addresses that peers send to, as far as the disk knows them.
-    pub(crate) fn underlay(&self) -> Vec<IpAddr> {
-        self.known.as_ref().map(|known| known.underlay.clone()).unwrap_or_default()
+    /// What the disk knows of this host.
+    pub(crate) fn of_host(&self) -> Known {
+        self.known.as_ref().map(LastGood::of_host).unwrap_or_default()
     }
 }
 
@@ -85,15 +85,15 @@ impl Keeping {
     pub(crate) async fn run(
         mut self,
         mut outcomes: watch::Receiver<Option<Outcome>>,
-        known: watch::Receiver<agent_core::Known>,
+        known: watch::Receiver<Known>,
         memory: watch::Sender<Memory>,
     ) {
         let mut retry = FIRST_RETRY;
         loop {
             let outcome = outcomes.borrow_and_update().clone();
-            let underlay = known.borrow().underlay.clone();
+            let of_host = known.borrow().clone();
             let failed = match outcome {
-                Some(outcome) if outcome.is_good() => self.keep(&outcome, underlay, &memory).await.is_err(),
+                Some(outcome) if outcome.is_good() => self.keep(&outcome, &of_host, &memory).await.is_err(),
                 Some(outcome) if outcome.is_gone() => {
                     self.forget(&memory);
                     false
@@ -120,11 +120,11 @@ impl Keeping {
     async fn keep(
         &mut self,
         outcome: &Outcome,
-        underlay: Vec<IpAddr>,
+        of_host: &Known,
         memory: &watch::Sender<Memory>,
     ) -> Result<(), ()> {
         let Some(wanted) = outcome.goal.wanted() else { return Ok(()) };
-        if self.is_kept(wanted, &underlay) {
+        if self.is_kept(wanted, of_host) {
             return Ok(());
         }
         let last_good = LastGood {
@@ -132,7 +132,8 @@ impl Keeping {
             node: self.id.node.clone(),
             generation: wanted.generation,
             kept_at: Timestamp::now(),
-            underlay,
+            underlay: of_host.underlay.clone(),
+            api_endpoints: of_host.api_endpoints.clone(),
             spec: Arc::clone(&wanted.config),
         };
         let (store, kept) = (self.store.clone(), last_good.clone());
@@ -159,9 +160,12 @@ impl Keeping {
         result
     }
 
-    fn is_kept(&self, wanted: &Wanted, underlay: &[IpAddr]) -> bool {
+    fn is_kept(&self, wanted: &Wanted, of_host: &Known) -> bool {
         self.known.as_ref().is_some_and(|known| {
-            known.generation == wanted.generation && known.underlay == underlay && known.spec == wanted.config
+            known.generation == wanted.generation
+                && known.underlay == of_host.underlay
+                && known.api_endpoints == of_host.api_endpoints
+                && known.spec == wanted.config
         })
     }
 }
@@ -182,7 +186,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let good = outcome(Ok(Report::default()));
         for _ in 0..2 {
-            runtime.block_on(keeping.keep(&good, Vec::new(), &memory)).unwrap();
+            runtime.block_on(keeping.keep(&good, &Known::default(), &memory)).unwrap();
             assert!(store.path().exists());
             assert_eq!(memory.borrow().kept, Some(3));
             store.forget().unwrap();

@@ -64,7 +64,8 @@ pub struct Options {
 pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infallible, RunError> {
     let store = Store::new(&options.state_directory);
     let beginning = remember::begin(&store, &id);
-    let underlay = beginning.underlay();
+    let api_servers = api_server::literal(options.api_server.as_deref());
+    let of_host = Known { api_servers, ..beginning.of_host() };
     let worker = Worker::start(&options.proc_sys_net)?;
     let (wakes, heard) = unbounded_channel();
     events::listen(worker.port(), worker.doubts(), wakes).map_err(RunError::Events)?;
@@ -72,10 +73,10 @@ pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infalli
     let name = id.object_name();
     tracing::info!(name, "following the NodeConfig of this node");
 
-    let api_servers = api_server::literal(options.api_server.as_deref());
     let (goal, goals) = watch::channel(beginning.goal);
     let (latest, config) = watch::channel(None);
-    let (known, of_host) = watch::channel(Known { underlay, api_servers });
+    let (known, of_host) = watch::channel(of_host);
+    let (answered, told) = watch::channel(false);
     let (outcome, outcomes) = watch::channel(None);
     let (memory, memories) = watch::channel(beginning.memory);
     let (forward, wakes) = unbounded_channel();
@@ -99,8 +100,9 @@ pub async fn run(client: Client, id: NodeId, options: Options) -> Result<Infalli
     tasks.spawn(
         Keeper { worker: worker.clone(), goal: goals, known: of_host, wakes, outcome, telemetry }.run(),
     );
-    tasks.spawn(input::follow(configs, name, latest, goal, readiness));
+    tasks.spawn(once(told, input::follow(configs, name, latest, goal, readiness)));
     tasks.spawn(api_server::follow(options.api_server, known.clone()));
+    tasks.spawn(api_server::follow_endpoints(client.clone(), known.clone(), answered));
     tasks.spawn(speaker.run());
     tasks.spawn(publish::facts(client, id, worker, addresses, known));
     first_end(tasks).await
@@ -135,6 +137,13 @@ async fn first_end(mut tasks: JoinSet<()>) -> Result<Infallible, RunError> {
         _ => "it has nothing left to wait for".to_owned(),
     };
     Err(RunError::Ended(reason))
+}
+
+/// The API's word counts once it has been asked where its servers are: a route to them could be its last word.
+async fn once(mut told: watch::Receiver<bool>, then: impl Future<Output = ()>) {
+    // An error means that nobody asks any more, which ends the agent.
+    let _ = told.wait_for(|told| *told).await;
+    then.await;
 }
 
 /// Everything to the keeper, and a nudge to who publishes addresses.

@@ -196,10 +196,10 @@ fn as_before(before: &str, after: &str) -> Result<(), String> {
 
 /// What each API serves of ours: definitions, namespaces, rights and policies.
 fn apis(sandbox: &Sandbox) -> BTreeMap<&'static str, String> {
-    let kinds = "crd,namespaces,clusterroles,clusterrolebindings,validatingadmissionpolicies,\
+    let kinds = "crd,namespaces,clusterroles,clusterrolebindings,roles,rolebindings,validatingadmissionpolicies,\
                  validatingadmissionpolicybindings";
     let get = |cluster: &'static str| {
-        let all = real_kubectl(sandbox, cluster, &["get", kinds, "-o", "name"], "");
+        let all = real_kubectl(sandbox, cluster, &["get", kinds, "-A", "-o", "name"], "");
         (cluster, printed("kubectl get", &all))
     };
     std::iter::once("control").chain(MEMBERS).map(get).collect()

@@ -4,6 +4,7 @@
 //! One sandbox at a time: each of its control planes takes half a gigabyte.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+use std::fs;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -49,6 +50,7 @@ fn iptables_proxy_with_the_cluster_cidr() {
     everything_is_reached(&sandbox, EVERYTHING);
     every_pod_becomes_ready(&sandbox);
     agents_have_two_capabilities(&sandbox);
+    agents_keep_where_their_api_servers_are(&sandbox);
     a_member_may_write_what_is_its_own_only(&sandbox);
     node_ports_answer_from_another_cluster(&sandbox);
     agents_that_are_replaced_lose_no_packet(&sandbox);
@@ -132,6 +134,21 @@ fn agents_have_two_capabilities(sandbox: &Sandbox) {
             "{status}"
         );
         assert_eq!(of("NoNewPrivs:"), "1");
+    }
+}
+
+/// With the rights of their pods, and for the next boot.
+fn agents_keep_where_their_api_servers_are(sandbox: &Sandbox) {
+    for (cluster, node) in sandbox.layout().nodes() {
+        let slice = get(sandbox, &cluster.name, &["get", "endpointslice", "kubernetes", "-n", "default"]);
+        let disk = sandbox.state().path().join("machines").join(&node.place).join("var/lib/clusterlink");
+        eventually(|| {
+            let kept = fs::read_to_string(disk.join("last-good.json")).map_err(|error| error.to_string())?;
+            let content: Value =
+                kept.lines().nth(1).and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+            let (known, told) = (&content["apiEndpoints"], &slice["endpoints"][0]["addresses"]);
+            if known == told { Ok(()) } else { Err(format!("{}: {known}, and not {told}", node.place)) }
+        });
     }
 }
 

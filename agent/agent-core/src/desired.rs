@@ -47,8 +47,10 @@ pub struct Desired {
 pub struct Known {
     /// The addresses that peers send to: an interface may have several.
     pub underlay: Vec<IpAddr>,
-    /// The addresses of this cluster's API server.
+    /// The addresses by which this cluster's API server is asked.
     pub api_servers: BTreeSet<IpAddr>,
+    /// The addresses of the API servers behind those.
+    pub api_endpoints: BTreeSet<IpAddr>,
 }
 
 impl Desired {
@@ -160,7 +162,7 @@ impl Desired {
     pub(crate) fn protected<'a>(&self, spec: &Spec, actual: &'a Actual, known: &'a Known) -> Protected<'a> {
         let locals = self.devices.values().map(|device| device.local);
         let endpoints = spec.fdb.values().copied().chain(locals).collect();
-        Protected::new(&actual.host, endpoints, &known.api_servers)
+        Protected::new(&actual.host, endpoints, known)
     }
 
     fn settle_nexthops(&mut self, wanted: &[(RouteKey, &RouteSpec)], spec: &Spec, actual: &Actual) {

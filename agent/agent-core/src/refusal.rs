@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnetwork::IpNetwork;
 
 use crate::actual::{Host, HostRoute};
+use crate::desired::Known;
 use crate::model::Kind;
 
 /// An entry that is not programmed, and why.
@@ -33,19 +34,15 @@ pub(crate) struct Protected<'a> {
     lengths: BTreeSet<u8>,
     routers: &'a BTreeSet<IpAddr>,
     endpoints: BTreeSet<IpAddr>,
-    api_servers: &'a BTreeSet<IpAddr>,
+    known: &'a Known,
 }
 
 impl<'a> Protected<'a> {
-    pub(crate) fn new(
-        host: &'a Host,
-        endpoints: BTreeSet<IpAddr>,
-        api_servers: &'a BTreeSet<IpAddr>,
-    ) -> Self {
+    pub(crate) fn new(host: &'a Host, endpoints: BTreeSet<IpAddr>, known: &'a Known) -> Self {
         let key = |route: &HostRoute| (route.destination.network(), route.destination.prefix());
         let routes: BTreeMap<_, _> = host.routes.iter().map(|route| (key(route), route)).collect();
         let lengths = routes.keys().map(|(_, length)| *length).collect();
-        Protected { routes, lengths, routers: &host.routers, endpoints, api_servers }
+        Protected { routes, lengths, routers: &host.routers, endpoints, known }
     }
 
     /// Why a destination must not be routed, if so.
@@ -56,9 +53,13 @@ impl<'a> Protected<'a> {
                 "it covers {endpoint}, an underlay address that tunnels use: their packets would enter the tunnel again"
             ));
         }
-        if let Some(server) = self.api_servers.range(first..=last).next() {
+        let servers = [(&self.known.api_servers, "the"), (&self.known.api_endpoints, "an endpoint of the")];
+        let mut covered = servers.into_iter().filter_map(|(servers, what)| {
+            servers.range(first..=last).next().map(|server| format!("{server}, {what}"))
+        });
+        if let Some(server) = covered.next() {
             return Some(format!(
-                "it covers {server}, the API server of this cluster: the agent could not be told anything any more; leave this CIDR out of the mesh"
+                "it covers {server} API server of this cluster: the agent could not be told anything any more; leave this CIDR out of the mesh"
             ));
         }
         let mut within = self.routes.range((first, 0)..=(last, u8::MAX));

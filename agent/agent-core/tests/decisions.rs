@@ -132,6 +132,17 @@ fn the_api_server_is_never_sent_into_the_tunnel_and_kube_proxy_by_ipvs_is_told()
     assert!(said[0].starts_with("route 10.92.0.0/16: it covers 10.92.0.1, the API server"), "{said:?}");
     // It is refused, not failed: there is nothing to try again.
     assert!(report.is_verified() && !report.is_applied());
+    let known = Known { api_endpoints: ["10.2.0.7".parse().unwrap()].into(), ..Known::default() };
+    let report = pass(&mut kernel, &Spec::validate(&gateway()), &known).unwrap();
+    let said: Vec<String> = report.differing.iter().map(ToString::to_string).collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(
+        said[0].starts_with("route 10.2.0.0/16: it covers 10.2.0.7, an endpoint of the API server"),
+        "{said:?}"
+    );
+    let is_routed =
+        |cidr: &str| kernel.state.routes.contains_key(&RouteKey::route(TABLE, cidr.parse().unwrap(), None));
+    assert!(is_routed("10.92.0.0/16") && !is_routed("10.2.0.0/16"), "{:?}", kernel.state.routes);
     let ipvs = agent_core::HostLink { name: "kube-ipvs0".to_owned(), ..Default::default() };
     kernel.state.host.links.insert(77, ipvs);
     let report = pass(&mut kernel, &Spec::validate(&gateway()), &Known::default()).unwrap();

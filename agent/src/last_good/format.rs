@@ -8,11 +8,14 @@
 //! |---|---|
 //! | 1 | whose it is, its generation, when it was kept, the spec |
 //! | 2 | also the addresses that peers send to |
+//! | 3 | also the addresses of the API servers |
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use agent_core::Known;
 use api::{NodeConfigSpec, NodeId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -20,7 +23,7 @@ use sha2::{Digest, Sha256};
 
 const KIND: &str = "clusterlink-last-good";
 /// What is written.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// The oldest readers that understand what is written, and the oldest format that is read.
 const READABLE_FROM: u32 = 1;
 
@@ -48,8 +51,22 @@ pub struct LastGood {
     /// The addresses that peers send to. Since format 2.
     #[serde(default)]
     pub underlay: Vec<IpAddr>,
+    /// The addresses of this cluster's API servers. Since format 3.
+    #[serde(default)]
+    pub api_endpoints: BTreeSet<IpAddr>,
     /// The NodeConfig's spec.
     pub spec: Arc<NodeConfigSpec>,
+}
+
+impl LastGood {
+    /// What was known of the host, beside its kernel.
+    pub(crate) fn of_host(&self) -> Known {
+        Known {
+            underlay: self.underlay.clone(),
+            api_endpoints: self.api_endpoints.clone(),
+            ..Known::default()
+        }
+    }
 }
 
 /// A file that must not be applied.
@@ -170,6 +187,7 @@ pub(super) mod tests {
             generation: Some(7),
             kept_at: "2026-01-02T03:04:05Z".parse().unwrap(),
             underlay: vec!["172.31.1.1".parse().unwrap()],
+            api_endpoints: ["172.31.0.7", "fd00::7"].map(|text| text.parse().unwrap()).into(),
             spec: Arc::new(crate::config::parse("rulePriority: 150").unwrap()),
         }
     }
@@ -200,18 +218,21 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn the_format_before_and_the_one_after_are_read() {
+    fn the_formats_before_and_the_one_after_are_read() {
         let mut old = serde_json::to_value(last_good()).unwrap();
+        old.as_object_mut().unwrap().remove("apiEndpoints");
+        let second = LastGood { api_endpoints: BTreeSet::new(), ..last_good() };
+        assert_eq!(decode_for(&here(), &of_version(2, 1, &old)), Ok(second.clone()));
         old.as_object_mut().unwrap().remove("underlay");
-        let read = decode_for(&here(), &of_version(1, 1, &old)).unwrap();
-        assert_eq!(read, LastGood { underlay: Vec::new(), ..last_good() });
+        let first = LastGood { underlay: Vec::new(), ..second };
+        assert_eq!(decode_for(&here(), &of_version(1, 1, &old)), Ok(first));
         let mut new = serde_json::to_value(last_good()).unwrap();
         new["whatComesNext"] = json!({"is": "ignored"});
-        assert_eq!(decode_for(&here(), &of_version(3, 2, &new)), Ok(last_good()));
+        assert_eq!(decode_for(&here(), &of_version(4, 3, &new)), Ok(last_good()));
         // One that changes the meaning of what is known says so.
-        let error = decode_for(&here(), &of_version(3, 3, &new)).unwrap_err();
-        assert_eq!(error, Unfit::Newer { format: 3, readable_from: 3 });
-        assert!(error.to_string().contains("format 3"), "{error}");
+        let error = decode_for(&here(), &of_version(4, 4, &new)).unwrap_err();
+        assert_eq!(error, Unfit::Newer { format: 4, readable_from: 4 });
+        assert!(error.to_string().contains("format 4"), "{error}");
     }
 
     #[test]

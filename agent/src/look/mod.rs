@@ -9,7 +9,7 @@ use std::io::{self, Read, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use agent_core::{Authority, Kernel, KernelError, Known, Report, Spared, Spec, inspect};
+use agent_core::{Authority, Kernel, KernelError, Report, Spared, Spec, inspect};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -105,8 +105,7 @@ impl Status {
         let agent = AgentFound::ask(agent);
         let kernel = match &found {
             Some(found) => {
-                let known = Known { underlay: found.underlay.clone(), ..Known::default() };
-                let spec = Spec::validate(&found.spec);
+                let (spec, known) = (Spec::validate(&found.spec), found.of_host());
                 Some(KernelFound::of(&inspect(kernel, &spec, &known, &agent.authority())?))
             }
             None => None,
@@ -240,7 +239,7 @@ mod tests {
     use std::sync::Arc;
     use std::thread;
 
-    use agent_core::pass;
+    use agent_core::{Known, pass};
 
     use super::*;
     use crate::keeper::tests::{gateway, host};
@@ -280,6 +279,7 @@ mod tests {
             generation: Some(2),
             kept_at: Timestamp::UNIX_EPOCH,
             underlay: Vec::new(),
+            api_endpoints: BTreeSet::new(),
             spec: Arc::new(spec),
         };
         store.keep(&last_good).unwrap();

@@ -10,6 +10,7 @@ use api::condition::APPLIED;
 use api::{Cluster, ClusterNode, NodeConfig, NodeId};
 use embedded_api::{Config, RequestInfo, Server, User, Verb};
 use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
@@ -19,6 +20,9 @@ use crate::world::{GATEWAY, Host, on_host, spec};
 
 /// Far beyond what anything here needs: a test fails then, and asserts no time.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where the API server of every test is, as it says itself: nothing that a test's NodeConfig routes, unless it means it.
+pub(crate) const API_SERVER: &str = "10.7.0.7";
 
 pub(crate) struct Mesh {
     client: Client,
@@ -60,12 +64,25 @@ pub(crate) fn with_agent_in<F: Future<Output = ()>>(
         for crd in api::crd::all() {
             crds.create(&PostParams::default(), &crd).await.unwrap();
         }
+        let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+        slices.create(&PostParams::default(), &api_servers()).await.unwrap();
         let mesh = Mesh { client: client.clone(), configs: Api::all(client.clone()) };
         tokio::select! {
             ended = agent::run(client, NodeId::new("a", "a1"), options) => panic!("the agent ended: {ended:?}"),
             () = test(mesh) => {}
         }
     });
+}
+
+/// What a kube-apiserver at [`API_SERVER`] keeps of itself.
+fn api_servers() -> EndpointSlice {
+    let slice = json!({
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [API_SERVER], "conditions": {"ready": true}}],
+        "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}],
+    });
+    serde_json::from_value(slice).unwrap()
 }
 
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
@@ -84,7 +101,11 @@ pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
 
 impl Mesh {
     pub(crate) async fn create(&self) -> NodeConfig {
-        let config = NodeConfig::new("a-a1", spec(GATEWAY));
+        self.create_of(GATEWAY).await
+    }
+
+    pub(crate) async fn create_of(&self, yaml: &str) -> NodeConfig {
+        let config = NodeConfig::new("a-a1", spec(yaml));
         self.configs.create(&PostParams::default(), &config).await.unwrap()
     }
 

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::api_mode::{eventually, options, with_agent_in};
 use crate::world::{Host, on_host};
 
-const FILE: &str = "last-good.json";
+pub(crate) const FILE: &str = "last-good.json";
 
 /// The disk of a node whose NodeConfig was applied once, with an API; `None` where that was skipped, and said so.
 fn live_once() -> Option<tempfile::TempDir> {
@@ -40,7 +40,7 @@ fn live_once() -> Option<tempfile::TempDir> {
 }
 
 /// A test beside an agent whose API refuses everything.
-fn without_api<F: Future<Output = ()>>(state: &Path, test: impl FnOnce() -> F) {
+pub(crate) fn without_api<F: Future<Output = ()>>(state: &Path, test: impl FnOnce() -> F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let refuse = |_: &User, _: &RequestInfo| false;

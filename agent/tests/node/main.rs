@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::print_stdout, reason = "what is skipped is said")]
 
+mod api_endpoints;
 mod api_mode;
 mod apply;
 mod bad_input;

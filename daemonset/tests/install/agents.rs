@@ -29,6 +29,11 @@ fn finalizers(name: &str, finalizers: &[&str]) -> Value {
     with(ours("NodeConfig", name), json!({"metadata": {"finalizers": finalizers}}))
 }
 
+/// Where API servers write down where they are.
+fn api_servers(namespace: &str) -> Value {
+    in_namespace(namespace, named("discovery.k8s.io/v1", "EndpointSlice", "kubernetes"))
+}
+
 #[tokio::test]
 async fn an_agent_does_what_its_code_does() {
     let Some(plane) = plane() else { return };
@@ -41,6 +46,7 @@ async fn an_agent_does_what_its_code_does() {
     ] {
         agent.may(Try::ListNamed(object)).await;
     }
+    agent.may(Try::Get(api_servers("default"))).await;
     agent.may(Try::Apply(facts("a-n1"))).await;
     agent.may(Try::ApplyStatus(status("ClusterNode", "a-n1"))).await;
     agent.may(Try::ApplyStatus(status("NodeConfig", "a-n1"))).await;
@@ -156,6 +162,10 @@ async fn a_stolen_token_reads_no_secrets_and_writes_nothing_else() {
     thief.has_no_right_to(Try::List(named("v1", "Secret", ""))).await;
     let control = in_namespace("clusterlink-system", named("v1", "Secret", "clusterlink-control"));
     thief.has_no_right_to(Try::Get(control)).await;
+    for listed in [Try::List(api_servers("default")), Try::Get(api_servers("kube-system"))] {
+        thief.has_no_right_to(listed).await;
+    }
+    thief.has_no_right_to(Try::Merge(with(api_servers("default"), json!({"endpoints": []})))).await;
     let settings = in_namespace("clusterlink-system", named("v1", "ConfigMap", "clusterlink"));
     thief.has_no_right_to(Try::Merge(with(settings, json!({"data": {"cluster": "a-b"}})))).await;
     thief.has_no_right_to(Try::Merge(with(ours("Cluster", "a"), json!({"spec": {"namespace": "x"}})))).await;

@@ -23,6 +23,7 @@ static PLANE: LazyLock<Option<ControlPlane>> = LazyLock::new(|| {
 fn objects() -> Vec<Value> {
     let mut objects: Vec<Value> = ["a", "a-b"].into_iter().flat_map(manifests::membership).collect();
     objects.extend(["a", "a-b"].map(cluster));
+    objects.push(api_servers());
     for node in ["n1", "n2", "b-c"] {
         objects.extend(support::node(node, &json!({}), &json!({})));
     }
@@ -31,6 +32,14 @@ fn objects() -> Vec<Value> {
         objects.push(node_config(name, cluster));
     }
     objects
+}
+
+/// As an API server keeps it that does not listen on a loopback address, as this one does.
+fn api_servers() -> Value {
+    json!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "namespace": "default", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4", "endpoints": [{"addresses": ["192.168.0.10"]}],
+        "ports": [{"name": "https", "port": 6443, "protocol": "TCP"}]})
 }
 
 pub(crate) fn cluster(name: &str) -> Value {

@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -43,13 +44,18 @@ impl Server {
     }
 
     /// Serves TLS on listeners that are bound already, until `shutdown` is ready or the server is closed. Watches are
-    /// ended, other requests are given a second.
+    /// ended, other requests are given a second. EndpointSlice `default/kubernetes` names the first of them that others
+    /// can reach.
     pub async fn serve(
         self: Arc<Self>,
         listeners: Vec<std::net::TcpListener>,
         shutdown: impl Future<Output = ()> + Send,
     ) -> Result<(), Error> {
         let mut tasks = JoinSet::new();
+        let mut addresses = listeners.iter().filter_map(|listener| listener.local_addr().ok());
+        if let Some(address) = addresses.find(is_reached) {
+            self.shared.lock().announce(address, self.shared.now());
+        }
         for listener in listeners {
             let listener = self.adopt(listener)?;
             tasks.spawn(accept(
@@ -74,6 +80,11 @@ impl Server {
         let adopted = listener.set_nonblocking(true).and_then(|()| TcpListener::from_std(listener));
         adopted.map_err(|source| Error::Listener { name, address, source })
     }
+}
+
+/// Whether an address is one that a kube-apiserver would advertise.
+fn is_reached(address: &SocketAddr) -> bool {
+    !address.ip().is_loopback() && !address.ip().is_unspecified()
 }
 
 /// Accepts connections until the server closes.

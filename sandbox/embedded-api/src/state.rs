@@ -1,6 +1,7 @@
 //! Everything a server holds, behind one lock: the store, the registry, the service addresses.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -192,6 +193,28 @@ impl State {
         }
     }
 
+    /// Says where this server is, as every kube-apiserver does.
+    pub(crate) fn announce(&mut self, server: SocketAddr, now: Timestamp) {
+        let table =
+            GroupResource { group: "discovery.k8s.io".to_owned(), resource: "endpointslices".to_owned() };
+        let Some(resource) = self.registry.get(&table).cloned() else { return };
+        let mut metadata = self.birth("kubernetes", now);
+        metadata["namespace"] = json!("default");
+        metadata["generation"] = json!(1);
+        metadata["labels"] = json!({"kubernetes.io/service-name": "kubernetes"});
+        let object = json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": metadata,
+            "addressType": if server.is_ipv4() { "IPv4" } else { "IPv6" },
+            "endpoints": [{"addresses": [server.ip()], "conditions": {"ready": true}}],
+            "ports": [{"name": "https", "port": server.port(), "protocol": "TCP"}],
+        });
+        self.commit(
+            &resource,
+            &Key { namespace: "default".to_owned(), name: "kubernetes".to_owned() },
+            object,
+        );
+    }
+
     fn birth(&mut self, name: &str, now: Timestamp) -> Value {
         json!({"name": name, "uid": self.new_uid(), "creationTimestamp": seconds(now)})
     }
@@ -240,6 +263,22 @@ pub(crate) fn finalizers(object: &Value) -> BTreeSet<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_says_where_it_is() {
+        for (address, family) in [("172.31.0.1:6443", "IPv4"), ("[fc00:31::1]:6443", "IPv6")] {
+            let mut state = State::new(Store::new(1, 8), Allocations::default(), "x".to_owned(), true);
+            state.announce(address.parse().unwrap(), Timestamp::UNIX_EPOCH);
+            let table =
+                GroupResource { group: "discovery.k8s.io".to_owned(), resource: "endpointslices".to_owned() };
+            let key = Key { namespace: "default".to_owned(), name: "kubernetes".to_owned() };
+            let slice = state.load(&Address { table, key }).unwrap();
+            let ip = address.parse::<SocketAddr>().unwrap().ip();
+            assert_eq!(slice["addressType"], family);
+            assert_eq!(slice["endpoints"][0]["addresses"], json!([ip]));
+            assert_eq!(slice["ports"][0]["port"], 6443);
+        }
+    }
 
     #[test]
     fn one_seed_gives_one_sequence_of_uids() {

@@ -32,13 +32,13 @@ const fn kind(
 
 /// Every kind that is tried.
 pub(super) const KINDS: [Kind; 9] = [
-    kind("the format before", None, |kept| of_version(1, 1, &kept.older())),
-    kind("the format after", None, |kept| of_version(3, 2, &kept.newer())),
-    kind("a format for later readers", Some(("newer", "format 3")), |kept| of_version(3, 3, &kept.marked())),
+    kind("the format before", None, |kept| of_version(2, 1, &kept.older())),
+    kind("the format after", None, |kept| of_version(4, 3, &kept.newer())),
+    kind("a format for later readers", Some(("newer", "format 4")), |kept| of_version(4, 4, &kept.marked())),
     kind("another node's", Some(("foreign", "node elsewhere")), |kept| {
         let mut content = kept.marked();
         content["node"] = "elsewhere".into();
-        of_version(2, 1, &content)
+        of_version(3, 1, &content)
     }),
     kind("another content", Some(("corrupt", "checksum")), |kept| {
         let head = kept.bytes.split(|byte| *byte == b'\n').next().unwrap_or_default();
@@ -54,7 +54,7 @@ pub(super) const KINDS: [Kind; 9] = [
     Kind {
         name: "a file that anybody can write",
         aside: Some(("unsafe", "0666")),
-        make: |kept| of_version(2, 1, &kept.marked()),
+        make: |kept| of_version(3, 1, &kept.marked()),
         mode: 0o666,
     },
     kind("an empty file", Some(("corrupt", "it is corrupt")), |_| Vec::new()),
@@ -81,7 +81,7 @@ impl Kept {
     fn older(&self) -> Value {
         let mut content = self.content.clone();
         if let Some(fields) = content.as_object_mut() {
-            fields.remove("underlay");
+            fields.remove("apiEndpoints");
         }
         content
     }
