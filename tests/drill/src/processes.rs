@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use sandbox::Sandbox;
 
 /// How long a process that was ended may take to be started again.
-const RESTARTED: Duration = Duration::from_secs(30);
+const RESTARTED: Duration = Duration::from_secs(90);
 
 /// A running process of the sandbox.
 #[derive(Debug, Clone)]

@@ -158,11 +158,12 @@ fn forward(spec: &FirewallSpec, tunnels: &[Tunnel]) -> Chain {
 }
 
 /// What came in by a tunnel for somebody whom this node does not know (yet, or any more) is not left to its default route. A
-/// service may have its backend anywhere.
+/// service may have its backend anywhere, and an answer goes where the question came from.
 fn stray(family: Family) -> Value {
     json!([
         interface("iifname", "tunnels"),
         differs(json!({"meta": {"key": "oifname"}}), "tunnels"),
+        matches(json!({"ct": {"key": "direction"}}), json!("original")),
         outside(family, "daddr", "own"),
         outside(family, "daddr", "services"),
         {"match": {"op": "!=", "left": {"&": [{"ct": {"key": "status"}}, "dnat"]}, "right": "dnat"}},

@@ -130,6 +130,9 @@ fn mode_changed(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     })
 }
 
+/// Prints what goes with it.
+const LOSES_UNDERLAY: &str = "ip route show dev eth0; ip -6 route show dev eth0; ip link set eth0 down";
+
 fn gateway_lost(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
     drill.captured(gateways_lost)
 }
@@ -144,7 +147,7 @@ fn gateways_lost(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
         let probes = drill.world.probes(&ways)?;
         thread::sleep(UNTOLD);
         drill.mark(format!("round {round}: {place} loses its underlay"));
-        let routes = drill.world.sh(place, "ip route show dev eth0; ip link set eth0 down")?;
+        let routes = drill.world.sh(place, LOSES_UNDERLAY)?;
         thread::sleep(UNTOLD);
         drill.mark(format!("round {round}: the Node of {place} is NotReady"));
         let told = drill.marks.last().map_or(0, |mark| mark.at_us);
@@ -185,16 +188,16 @@ pub(super) fn ready(world: &World, node: &str, ready: bool) -> Result<()> {
     world.apis.patch_status::<Node>("a", node, &json!({"status": {"conditions": condition}}))
 }
 
-/// The interface comes up with what went with it.
+/// The interface comes up with what went with it: routes of both families, and the addresses of IPv6.
 fn restore(world: &World, place: &str, routes: &str) -> Result<()> {
     world.sh(place, "ip link set eth0 up")?;
-    for route in routes.lines().filter(|route| !route.contains("proto kernel")) {
-        world.sh(place, &format!("ip route replace {} dev eth0", route.replace("linkdown", "")))?;
-    }
     let mut nodes = world.sandbox.layout().nodes();
     let (_, node) = nodes.find(|(_, node)| node.place == place).context("the world lacks a node")?;
     for ip in node.underlay.iter().filter(|ip| ip.is_ipv6()) {
         world.sh(place, &format!("ip addr replace {ip}/64 dev eth0 nodad"))?;
+    }
+    for route in routes.lines().filter(|route| !route.contains("proto kernel")) {
+        world.sh(place, &format!("ip route replace {} dev eth0", route.replace("linkdown", "")))?;
     }
     Ok(())
 }
