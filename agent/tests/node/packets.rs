@@ -233,7 +233,9 @@ fn what_came_by_a_tunnel_for_nobody_here_does_not_leave_by_the_default_route() {
              ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev out
              iptables-nft -t nat -A PREROUTING -d 10.92.0.11 -j DNAT --to 192.0.2.9
              nft add table ip seen; nft add chain ip seen out \"{ type filter hook forward priority 100; }\"
-             nft add rule ip seen out oifname out ip daddr 10.77.0.9 counter
+             nft add chain ip seen raw \"{ type filter hook prerouting priority -310; }\"
+             nft add rule ip seen raw ip daddr 10.77.0.10 notrack
+             nft add rule ip seen out oifname out ip daddr 10.77.0.0/16 counter
              nft add rule ip seen out oifname out ip daddr 192.0.2.9 counter",
         );
         // This node believes that a network is behind the far one, which knows nothing of it.
@@ -242,11 +244,14 @@ fn what_came_by_a_tunnel_for_nobody_here_does_not_leave_by_the_default_route() {
         apply(host, None, &config.replace("remoteCIDRs: [", "remoteCIDRs: [10.77.0.0/16, "));
         let ping = |to: &str| pod.sh(host, &format!("ping -c3 -i 0.01 -W1 {to} || true"));
         let told = ping("10.77.0.9");
+        let told_untracked = ping("10.77.0.10");
         // A service whose backend is outside of the mesh is none of ours.
         ping("10.92.0.11");
         let seen = far.sh(host, "nft list chain ip seen out");
-        assert!(seen.contains("ip daddr 10.77.0.9 counter packets 0 "), "{seen}");
+        assert!(seen.contains("ip daddr 10.77.0.0/16 counter packets 0 "), "{seen}");
         assert!(seen.contains("ip daddr 192.0.2.9 counter packets 3 "), "{seen}");
-        assert!(told.contains("Destination Net Unreachable"), "{told}");
+        for told in [told, told_untracked] {
+            assert!(told.contains("Destination Net Unreachable"), "{told}");
+        }
     });
 }
