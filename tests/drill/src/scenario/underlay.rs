@@ -101,11 +101,13 @@ impl Mover {
     }
 
     fn change(&self, world: &World, verb: &str, addresses: &[IpAddr]) -> Result<()> {
-        // as systemd has it: the second address of a network stays when the first one goes
-        world.sh(self.place, "echo 1 > /proc/sys/net/ipv4/conf/eth0/promote_secondaries")?;
+        let [born, _] = self.addresses(world)?;
         for ip in addresses {
             let (prefix, flags) = match (Family::of(*ip), verb) {
-                (Family::V4, _) => (16, ""),
+                // A secondary address loses its routes for a moment when the primary one goes, and packets with them
+                // (net/ipv4/devinet.c, __inet_del_ifa). One of another network is none.
+                (Family::V4, _) if born.contains(ip) => (16, ""),
+                (Family::V4, _) => (17, ""),
                 (Family::V6, "add") => (64, "nodad"),
                 (Family::V6, _) => (64, ""),
             };
