@@ -82,6 +82,8 @@ struct Course {
     ours: BTreeSet<u32>,
     /// Why the next reading is of everything, where it is.
     resync: Option<Resync>,
+    /// When everything was read for the last time. What nobody tells of waits for no more than a minute, whatever else happens.
+    looked: Instant,
     /// Whether the NodeConfig from the disk has been found to be no older than the kernel.
     disk_is_current: bool,
     changed_at: Option<Timestamp>,
@@ -147,6 +149,7 @@ impl Keeper {
         let mut course = Course {
             ours: BTreeSet::new(),
             resync: Some(Resync::Doubt),
+            looked: Instant::now(),
             disk_is_current: false,
             changed_at: None,
             repairs: BTreeMap::new(),
@@ -199,7 +202,10 @@ impl Keeper {
             Goal::Unknown => return None,
             Goal::Present(wanted) => {
                 let resync = course.resync.take();
-                resync.into_iter().for_each(|why| self.telemetry.resync(why));
+                if let Some(why) = resync {
+                    self.telemetry.resync(why);
+                    course.looked = begun;
+                }
                 let order = Order {
                     spec: Arc::clone(&wanted.spec),
                     known,
@@ -209,7 +215,10 @@ impl Keeper {
                 };
                 self.worker.pass(order).await
             }
-            Goal::Gone => self.worker.cleanup().await,
+            Goal::Gone => {
+                course.looked = begun;
+                self.worker.cleanup().await
+            }
         };
         let result = result.map(|Passed { report, devices }| {
             course.ours = devices;
@@ -234,7 +243,8 @@ impl Keeper {
         rest: pace::Rest,
         course: &mut Course,
     ) -> Result<Woken, watch::error::RecvError> {
-        let (until, earliest) = (Instant::now() + rest.longest, Instant::now() + rest.shortest);
+        let earliest = Instant::now() + rest.shortest;
+        let until = (Instant::now() + rest.longest).min(course.looked + RESYNC);
         let truce = course.truces.values().min().copied().unwrap_or(until);
         let due = course.lingering.next(Instant::now()).unwrap_or(until);
         loop {
@@ -372,5 +382,38 @@ pub(crate) mod tests {
         assert_eq!((begun.elapsed().as_secs(), last.woken), (LINGER.as_secs(), Woken::Due));
         assert!(last.lingers.is_none() && last.repairs.is_empty() && last.contended.is_empty(), "{last:?}");
         assert!(last.result.unwrap().changed > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_tells_of_is_looked_for_each_minute_whatever_else_happens() {
+        let (goals, goal) = watch::channel(Goal::Unknown);
+        let (_known, known) = watch::channel(Known::default());
+        let (_wakes, wakes) = tokio::sync::mpsc::unbounded_channel();
+        let (outcome, mut outcomes) = watch::channel(None);
+        let telemetry = Telemetry::default();
+        let registry = telemetry.registry();
+        let keeper = Keeper { worker: Worker::over(host()), goal, known, wakes, outcome, telemetry };
+        tokio::spawn(keeper.run());
+        // Each time long before the minute is over.
+        for generation in 0..12 {
+            let wanted = Wanted::new(Arc::new(gateway()), Some(generation), Origin::Api);
+            goals.send_replace(Goal::Present(wanted));
+            outcomes.changed().await.unwrap();
+            sleep(Duration::from_secs(20)).await;
+        }
+        let mut said = String::new();
+        prometheus_client::encoding::text::encode(&mut said, &registry).unwrap();
+        let looks =
+            said.lines().find(|line| line.contains("netlink_resyncs_total{reason=\"clock\"}")).unwrap();
+        assert!(looks.ends_with(" 3"), "{looks}");
+
+        // A node that was torn down is looked at as often, and not all the time.
+        goals.send_replace(Goal::Gone);
+        let begun = Instant::now();
+        for _ in 0..3 {
+            outcomes.changed().await.unwrap();
+            outcomes.borrow_and_update();
+        }
+        assert_eq!(begun.elapsed(), RESYNC * 2);
     }
 }
