@@ -4,6 +4,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 CARGO ?= cargo
 CRDS := daemonset/crds/kosmos.io.yaml
+PROGRAMS := $(or $(CARGO_TARGET_DIR),target)/release
 
 .PHONY: help
 help: ## list the targets
@@ -11,7 +12,7 @@ help: ## list the targets
 
 .PHONY: demo
 demo: build ## three clusters on this machine: build them, join them, measure them, remove them
-	@target/release/kosmosctl demo
+	@$(PROGRAMS)/kosmosctl demo
 
 .PHONY: build
 build: tools ## build the programs that ship
@@ -37,7 +38,7 @@ bench: tools ## the figures of the pure crates, of netlink and of the agent
 
 .PHONY: drill
 drill: build ## faults, outages and vandals in full rounds, packet by packet: takes hours, `--list` and `--only` choose
-	@target/release/clusterlink-drill $(DRILL)
+	@$(PROGRAMS)/clusterlink-drill $(DRILL)
 
 .PHONY: image
 image: tools ## one small image with all programs, without a container engine
