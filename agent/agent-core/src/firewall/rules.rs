@@ -43,6 +43,7 @@ pub fn table(spec: &FirewallSpec, tunnels: &[Tunnel], own_addresses: &[IpNetwork
         ("mesh".to_owned(), mesh(spec.mark)),
         ("output".to_owned(), base("filter", "output", FILTER, refusals(spec))),
         ("postrouting".to_owned(), postrouting(spec)),
+        ("strays".to_owned(), strays()),
     ]);
     if spec.transit {
         chains.insert(TRANSIT.to_owned(), prerouting());
@@ -138,7 +139,11 @@ fn prerouting() -> Chain {
 
 fn forward(spec: &FirewallSpec, tunnels: &[Tunnel]) -> Chain {
     let mut rules = refusals(spec);
-    rules.extend(Family::ALL.into_iter().flat_map(strays));
+    rules.push(json!([
+        interface("iifname", "tunnels"),
+        differs(json!({"meta": {"key": "oifname"}}), "tunnels"),
+        {"jump": {"target": "strays"}},
+    ]));
     rules.push(json!([interface("oifname", "tunnels"), syn(), clamp(json!({"rt": {"key": "mtu"}}))]));
     // What comes in goes on by a device with a larger MTU; the kernel only ever lowers an MSS.
     for tunnel in tunnels {
@@ -159,24 +164,24 @@ fn forward(spec: &FirewallSpec, tunnels: &[Tunnel]) -> Chain {
 
 /// What came in by a tunnel for somebody whom this node does not know (yet, or any more) is not left to its default route. A
 /// service may have its backend anywhere, and an answer goes where the question came from. What is not tracked is neither.
-fn strays(family: Family) -> [Value; 2] {
-    let tracked = json!([
-        interface("iifname", "tunnels"),
-        differs(json!({"meta": {"key": "oifname"}}), "tunnels"),
-        outside(family, "daddr", "own"),
-        outside(family, "daddr", "services"),
-        matches(json!({"ct": {"key": "direction"}}), json!("original")),
-        {"match": {"op": "!=", "left": {"&": [{"ct": {"key": "status"}}, "dnat"]}, "right": "dnat"}},
-        {"reject": {"type": "icmpx", "expr": "no-route"}},
-    ]);
-    let untracked = json!([
-        interface("iifname", "tunnels"),
-        differs(json!({"meta": {"key": "oifname"}}), "tunnels"),
-        outside(family, "daddr", "own"),
-        {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "untracked"}},
-        {"reject": {"type": "icmpx", "expr": "no-route"}},
-    ]);
-    [tracked, untracked]
+fn strays() -> Chain {
+    let reject = json!({"reject": {"type": "icmpx", "expr": "no-route"}});
+    let rules = Family::ALL.into_iter().flat_map(|family| {
+        let tracked = json!([
+            outside(family, "daddr", "own"),
+            outside(family, "daddr", "services"),
+            matches(json!({"ct": {"key": "direction"}}), json!("original")),
+            {"match": {"op": "!=", "left": {"&": [{"ct": {"key": "status"}}, "dnat"]}, "right": "dnat"}},
+            reject,
+        ]);
+        let untracked = json!([
+            outside(family, "daddr", "own"),
+            {"match": {"op": "in", "left": {"ct": {"key": "state"}}, "right": "untracked"}},
+            reject,
+        ]);
+        [tracked, untracked]
+    });
+    Chain { base: None, rules: rules.collect() }
 }
 
 fn mesh(mark: u32) -> Chain {
