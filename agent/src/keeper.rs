@@ -318,6 +318,7 @@ pub(crate) mod tests {
     use agent_core::fake::FakeKernel;
     use agent_core::{Actual, HostAddress, HostLink};
     use api::NodeConfigSpec;
+    use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
     use tokio::time::advance;
 
     use super::*;
@@ -357,15 +358,28 @@ pub(crate) mod tests {
         FakeKernel::new(state)
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_only_the_older_word_asked_for_goes_in_its_time_and_is_no_repair() {
+    /// A keeper that runs, and the other ends of what it hears and says.
+    struct Kept {
+        goals: watch::Sender<Goal>,
+        outcomes: watch::Receiver<Option<Outcome>>,
+        _known: watch::Sender<Known>,
+        _wakes: UnboundedSender<Wake>,
+    }
+
+    fn kept() -> Kept {
         let (goals, goal) = watch::channel(Goal::Unknown);
         let (_known, known) = watch::channel(Known::default());
-        let (_wakes, wakes) = tokio::sync::mpsc::unbounded_channel();
-        let (outcome, mut outcomes) = watch::channel(None);
+        let (_wakes, wakes) = unbounded_channel();
+        let (outcome, outcomes) = watch::channel(None);
         let telemetry = Telemetry::default();
         let keeper = Keeper { worker: Worker::over(host()), goal, known, wakes, outcome, telemetry };
         tokio::spawn(keeper.run());
+        Kept { goals, outcomes, _known, _wakes }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_the_older_word_asked_for_goes_in_its_time_and_is_no_repair() {
+        let Kept { goals, mut outcomes, _known, _wakes } = kept();
         let mut after = async |generation, config: NodeConfigSpec| {
             goals.send_replace(Goal::Present(Wanted::new(Arc::new(config), Some(generation), Origin::Api)));
             outcomes.changed().await.unwrap();
@@ -387,13 +401,7 @@ pub(crate) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_nobody_tells_of_is_looked_for_each_minute_whatever_else_happens() {
-        let (goals, goal) = watch::channel(Goal::Unknown);
-        let (_known, known) = watch::channel(Known::default());
-        let (_wakes, wakes) = tokio::sync::mpsc::unbounded_channel();
-        let (outcome, mut outcomes) = watch::channel(None);
-        let telemetry = Telemetry::default();
-        let keeper = Keeper { worker: Worker::over(host()), goal, known, wakes, outcome, telemetry };
-        tokio::spawn(keeper.run());
+        let Kept { goals, mut outcomes, _known, _wakes } = kept();
         // Nothing but the keeper waits for a time while it works: the clock stands still then.
         let mut next = async || {
             outcomes.changed().await.unwrap();

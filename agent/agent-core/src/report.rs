@@ -152,9 +152,10 @@ impl Found<'_> {
 
     fn contended(&self) -> Vec<Difference> {
         let (causes, others): (Vec<&Rest>, Vec<&Rest>) = self.rests.iter().partition(|rest| rest.is_cause());
-        let mut told: Vec<Difference> = causes.into_iter().chain(others).map(Rest::difference).collect();
-        told.dedup();
-        told
+        let mut told = BTreeSet::new();
+        let rests = causes.into_iter().chain(others).map(Rest::difference);
+        // One line for each object, though it may take two steps to make it anew.
+        rests.filter(|rest| told.insert(rest.object.clone())).collect()
     }
 
     /// What of the NodeConfig is not even wanted here.
