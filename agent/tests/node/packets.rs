@@ -225,11 +225,16 @@ fn what_came_by_a_tunnel_for_nobody_here_does_not_leave_by_the_default_route() {
     }
     on_host(|host| {
         let [far, pod, _far_pod] = two_hosts(host);
+        let beyond = Space::new();
+        far.sh(host, &format!("ip link add out type veth peer name eth0 netns {}", beyond.id()));
+        beyond.sh(
+            host,
+            "ip addr add 192.0.2.2/24 dev eth0; ip link set eth0 up; ip route add default via 192.0.2.1",
+        );
         far.sh(
             host,
             "iptables-nft -P FORWARD ACCEPT
-             ip link add out type veth peer name beyond; ip link set beyond up; ip addr add 192.0.2.1/24 dev out; ip link set out up
-             ip route add default via 192.0.2.2; ip neigh add 192.0.2.2 lladdr 02:00:00:00:00:02 dev out
+             ip addr add 192.0.2.1/24 dev out; ip link set out up; ip route add default via 192.0.2.2
              ip neigh add 192.0.2.9 lladdr 02:00:00:00:00:09 dev out
              iptables-nft -t nat -A PREROUTING -d 10.92.0.11 -j DNAT --to 192.0.2.9
              nft add table ip seen; nft add chain ip seen out \"{ type filter hook forward priority 100; }\"
@@ -250,6 +255,8 @@ fn what_came_by_a_tunnel_for_nobody_here_does_not_leave_by_the_default_route() {
         let seen = far.sh(host, "nft list chain ip seen out");
         assert!(seen.contains("ip daddr 10.77.0.0/16 counter packets 0 "), "{seen}");
         assert!(seen.contains("ip daddr 192.0.2.9 counter packets 3 "), "{seen}");
+        // Nor is what a host beside the far one has asked through it.
+        beyond.sh(host, "ping -c1 -W5 10.1.1.2");
         for told in [told, told_untracked] {
             assert!(told.contains("Destination Net Unreachable"), "{told}");
         }
