@@ -45,7 +45,10 @@ pub fn unique(name: &str) -> String {
 }
 
 /// Whether this user may make namespaces.
-fn namespaces() -> Result<(), String> {
+///
+/// # Errors
+/// Why not.
+pub fn namespaces() -> Result<(), String> {
     let output = Command::new("unshare")
         .args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "true"])
         .output();

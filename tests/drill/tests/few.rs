@@ -5,8 +5,6 @@
     reason = "a test that cannot go on fails, and shows its table"
 )]
 
-use std::process::Command;
-
 use drill::figures::{Row, table};
 use drill::scenario::{ALL, Drill};
 use drill::world::{CLUSTERS, World};
@@ -15,25 +13,10 @@ use drill::world::{CLUSTERS, World};
 const RATE: u32 = 500;
 const SEED: u64 = 1;
 
-/// Whether this user may make namespaces; said where not, and a failure in CI.
-fn skipped() -> bool {
-    let output = Command::new("unshare")
-        .args(["--map-root-user", "--net", "--mount", "--pid", "--fork", "true"])
-        .output();
-    let why = match output {
-        Ok(output) if output.status.success() => return false,
-        Ok(output) => String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        Err(error) => error.to_string(),
-    };
-    println!("skipped: no namespaces: {why}");
-    assert!(std::env::var_os("CI").is_none(), "skipped: no namespaces: {why}");
-    true
-}
-
 #[test]
 fn nothing_is_lost_and_everything_is_repaired() {
-    if skipped() {
-        return;
+    if let Err(why) = e2e::namespaces() {
+        return e2e::skip(&why);
     }
     let world = World::up("drill-few", &CLUSTERS, RATE).unwrap();
     let mut rows: Vec<Row> = Vec::new();

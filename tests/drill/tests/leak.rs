@@ -5,8 +5,6 @@
     reason = "a test that cannot go on fails, and says why it does not begin"
 )]
 
-use std::process::Command;
-
 use drill::captures;
 use drill::figures::{Row, table};
 use drill::scenario::{Drill, Scenario};
@@ -23,21 +21,6 @@ const SCENARIO: Scenario = Scenario {
     run: |_| Ok(Vec::new()),
 };
 
-/// Why nothing can be captured here; a failure in CI.
-fn skipped() -> bool {
-    let namespaces = ["--map-root-user", "--net", "--mount", "--pid", "--fork", "true"];
-    let why = match Command::new("unshare").args(namespaces).output() {
-        Ok(output) if output.status.success() => captures::missing(),
-        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Err(error) => Some(error.to_string()),
-    };
-    if let Some(why) = &why {
-        println!("skipped: {why}");
-        assert!(std::env::var_os("CI").is_none(), "skipped: {why}");
-    }
-    why.is_some()
-}
-
 /// The row of what a shell in a place does while captures run; losses are expected in it.
 fn row(world: &World, what: &str, place: &str, script: &str) -> Row {
     let mut drill = Drill::new(world, &SCENARIO, 1, 1);
@@ -53,8 +36,8 @@ fn row(world: &World, what: &str, place: &str, script: &str) -> Row {
 
 #[test]
 fn what_leaves_a_node_outside_of_a_tunnel_is_counted_and_named() {
-    if skipped() {
-        return;
+    if let Some(why) = e2e::namespaces().err().or_else(captures::missing) {
+        return e2e::skip(&why);
     }
     let world = World::up("drill-leak", &["a:p2p:1", "b:p2p:1"], RATE).unwrap();
     let pings = |verdict| {
