@@ -154,7 +154,7 @@ impl Published {
         self.nodes.get(name).into_iter().flatten().map(String::as_str).collect()
     }
 
-    /// Whether everything is known and nothing kept.
+    /// Whether everything is known and nothing kept. The nodes are objects of their own: they may show it a moment later.
     pub(crate) fn is_known(&self) -> bool {
         self.known.as_ref().is_some_and(|(known, _)| *known)
     }
