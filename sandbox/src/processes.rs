@@ -210,10 +210,7 @@ mod tests {
         let (processes, changes) = Processes::new();
         let namespace = match Namespace::current() {
             Ok(namespace) if nix::unistd::geteuid().is_root() => namespace,
-            _ => {
-                println!("skipped: entering a network namespace needs root");
-                return;
-            }
+            _ => return skip::skip("entering a network namespace needs root"),
         };
         let log = directory.path().join("p.log");
         processes.start(shell("echo first; echo \"$WORD\" >&2; exit 3"), &namespace, &log).unwrap();
@@ -227,8 +224,7 @@ mod tests {
     #[test]
     fn a_program_that_is_not_there_is_named() {
         if !nix::unistd::geteuid().is_root() {
-            println!("skipped: entering a network namespace needs root");
-            return;
+            return skip::skip("entering a network namespace needs root");
         }
         let directory = tempfile::tempdir().unwrap();
         let (processes, _changes) = Processes::new();

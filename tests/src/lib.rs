@@ -33,7 +33,7 @@ pub fn unjoined(name: &str, scenario: &Scenario) -> Option<Sandbox> {
 
 fn up(scenario: &Scenario, options: &UpOptions) -> Option<Sandbox> {
     if let Err(why) = namespaces() {
-        skip(&why);
+        skip::skip(why);
         return None;
     }
     Some(Sandbox::up(scenario, options, |_| {}).unwrap_or_else(|error| panic!("{error}")))
@@ -59,13 +59,6 @@ pub fn namespaces() -> Result<(), String> {
     }
 }
 
-/// Says that a test was not run, and why. CI allows none.
-#[expect(clippy::print_stderr, reason = "whoever runs the tests must see it")]
-pub fn skip(why: &str) {
-    eprintln!("skipped: {why}");
-    assert!(std::env::var_os("CI").is_none(), "skipped: {why}");
-}
-
 /// What a command printed in a place of the sandbox; it must succeed.
 pub fn sh(sandbox: &Sandbox, place: &str, script: &str) -> String {
     let output = sandbox.exec(place, ["sh", "-c", script]).unwrap_or_else(|error| panic!("{error}"));
@@ -78,7 +71,7 @@ pub fn kubectl(sandbox: &Sandbox, cluster: &str, arguments: &[&str], input: &str
     match kubectl_by(program, sandbox, cluster, arguments, input) {
         Ok(output) => Some(output),
         Err(error) => {
-            skip(&format!("no kubectl: {error}"));
+            skip::skip(format!("no kubectl: {error}"));
             None
         }
     }

@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
-use e2e::{eventually, printed, real_kubectl, scenario, sh, skip, unjoined};
+use e2e::{eventually, printed, real_kubectl, scenario, sh, unjoined};
 use sandbox::Sandbox;
 use sandbox::components::Binaries;
 use sandbox::matrix::MatrixOptions;
@@ -92,7 +92,7 @@ fn contexts(sandbox: &Sandbox) -> Value {
 #[test]
 fn clusters_come_and_go_as_an_operator_types_it() {
     if let Some(missing) = sandbox::machines::missing() {
-        return skip(&missing);
+        return skip::skip(missing);
     }
     let mut scenario = scenario(Firewall::Iptables, &["a:gateway:2:1", "b:p2p:1"]);
     scenario.control_plane = ControlPlane::Kubernetes;

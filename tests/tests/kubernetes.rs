@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use e2e::{eventually, joined, printed, real_kubectl, scenario, sh, skip};
+use e2e::{eventually, joined, printed, real_kubectl, scenario, sh};
 use netperf::outage::{OutageOptions, OutageReport};
 use netperf::reach::{ReachOptions, ReachReport};
 use netperf::target::{Protocol, Target};
@@ -25,7 +25,7 @@ const CLUSTERS: [&str; 2] = ["a:gateway:3:2", "b:p2p:2"];
 fn real(name: &str, mut scenario: Scenario) -> Option<(Sandbox, MutexGuard<'static, ()>)> {
     static ONE: Mutex<()> = Mutex::new(());
     if let Some(missing) = sandbox::machines::missing() {
-        skip(&missing);
+        skip::skip(missing);
         return None;
     }
     let guard = ONE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use e2e::{printed, skip, unique};
+use e2e::{printed, unique};
 use sandbox::components::Binaries;
 
 const PROGRAMS: [&str; 5] = [
@@ -43,7 +43,10 @@ fn without_any_privilege_everybody_reaches_everybody() {
         &["unshare", "--map-root-user", "--net", "--mount", "--pid", "--fork", "true"],
     );
     if !allowed.status.success() {
-        skip(&format!("users may not make namespaces: {}", String::from_utf8_lossy(&allowed.stderr).trim()));
+        skip::skip(format!(
+            "users may not make namespaces: {}",
+            String::from_utf8_lossy(&allowed.stderr).trim()
+        ));
         return;
     }
     for program in PROGRAMS {

@@ -59,9 +59,7 @@ fn hear(monitor: &mut Monitor, kernel: &RealKernel) {
 fn on_a_host(test: impl FnOnce() + Send + 'static) {
     let run = || {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-            println!("skipped: no network namespace: {error}");
-            assert!(std::env::var_os("CI").is_none(), "under CI nothing may be skipped");
-            return;
+            return skip::skip(format!("no network namespace: {error}"));
         }
         sh("ip link set lo up; ip link add eth0 type veth peer name wire; ip addr add 172.31.1.1/16 dev eth0
             ip link set eth0 up; ip link set wire up");

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use agent::{Known, RealKernel, Spec};
 use agent_core::{Cause, Kernel, Pass, Reading};
 
-use crate::world::{GATEWAY, Host, on_host, skip, spec};
+use crate::world::{GATEWAY, Host, on_host, spec};
 
 #[test]
 fn without_the_right_each_object_says_so_and_nothing_is_half_done() {
     on_host(|host| {
         if Command::new("setpriv").arg("--version").output().is_err() {
-            return skip("setpriv is not installed");
+            return skip::skip("setpriv is not installed");
         }
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), GATEWAY).unwrap();

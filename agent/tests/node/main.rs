@@ -1,6 +1,5 @@
 //! The agent on a real kernel, each test in a network namespace of its own.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::print_stdout, reason = "what is skipped is said")]
 
 mod api_endpoints;
 mod api_mode;

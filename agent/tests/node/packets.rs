@@ -2,7 +2,7 @@
 
 use std::process::{Child, Command, Stdio};
 
-use crate::world::{Host, on_host, skip};
+use crate::world::{Host, on_host};
 
 /// A namespace, as long as a process sleeps in it.
 pub(crate) struct Space(Child);
@@ -104,7 +104,7 @@ pub(crate) fn apply(host: &Host, node: Option<&Space>, yaml: &str) -> String {
 pub(crate) fn can_send() -> bool {
     let missing = ["ping", "nsenter"].into_iter().find(|tool| Command::new(tool).arg("-V").output().is_err());
     if let Some(tool) = missing {
-        skip(&format!("{tool} is not installed"));
+        skip::skip(format!("{tool} is not installed"));
     }
     missing.is_none()
 }

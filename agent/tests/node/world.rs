@@ -22,10 +22,10 @@ pub(crate) fn on_host(test: impl FnOnce(&Host) + Send) {
     std::thread::scope(|scope| {
         let run = || {
             if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-                return skip(&format!("no network namespace: {error}"));
+                return skip::skip(format!("no network namespace: {error}"));
             }
             if let Some(tool) = missing {
-                return skip(&format!("{tool} is not installed"));
+                return skip::skip(format!("{tool} is not installed"));
             }
             Host.prepare();
             test(&Host);
@@ -34,11 +34,6 @@ pub(crate) fn on_host(test: impl FnOnce(&Host) + Send) {
             std::panic::resume_unwind(panic);
         }
     });
-}
-
-pub(crate) fn skip(why: &str) {
-    println!("skipped: {why}");
-    assert!(std::env::var_os("CI").is_none(), "under CI nothing may be skipped: {why}");
 }
 
 impl Host {

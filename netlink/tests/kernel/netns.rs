@@ -4,7 +4,7 @@ use netlink::{Namespace, Netlink, NewLink, NewLinkKind, Op};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
-use crate::world::{apply, in_new_netns, skip};
+use crate::world::{apply, in_new_netns};
 
 #[test]
 fn work_runs_inside_and_the_caller_stays_where_it_was() {
@@ -45,7 +45,7 @@ fn a_path_keeps_a_namespace_until_it_is_removed() {
         let none = None::<&str>;
         // Our own mounts, so that nothing of this is seen outside.
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNS) {
-            return skip(&format!("no mount namespace: {error}"));
+            return skip::skip(format!("no mount namespace: {error}"));
         }
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let directory = tempfile::tempdir().unwrap();

@@ -40,7 +40,7 @@ fn nexthops_come_back_as_they_went_in() {
         assert_eq!(netlink.nexthops().unwrap(), expected);
 
         let Some(shown) = output("ip", &["-d", "nexthop", "show"]) else {
-            return crate::world::skip("there is no `ip` program");
+            return skip::skip("there is no `ip` program");
         };
         for line in [
             "id 11 via 241.0.0.11 dev vx-test scope link proto 158 onlink",
@@ -74,7 +74,7 @@ fn what_ip_writes_we_read() {
             "nexthop add id 1001 group 11/12,5 proto 158",
         ] {
             if output("ip", &command.split(' ').collect::<Vec<_>>()).is_none() {
-                return crate::world::skip("there is no `ip` program");
+                return skip::skip("there is no `ip` program");
             }
         }
         let mut expected = objects(device);

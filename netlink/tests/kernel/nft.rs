@@ -8,7 +8,7 @@ use std::time::Duration;
 use netlink::nft::{Nft, NftError};
 use serde_json::{Value, json};
 
-use crate::world::{in_new_netns, output, skip};
+use crate::world::{in_new_netns, output};
 
 fn table(chain: &str) -> Value {
     json!({"nftables": [
@@ -30,7 +30,7 @@ fn chains(listing: &Value) -> Vec<&str> {
 #[test]
 fn a_table_is_replaced_whole_or_not_at_all() {
     if output("nft", &["--version"]).is_none() {
-        return skip("there is no `nft` program");
+        return skip::skip("there is no `nft` program");
     }
     in_new_netns(|| {
         let nft = Nft::default();

@@ -154,7 +154,7 @@ fn other_programs_see_the_same() {
         apply(&mut netlink, &shapes(device).into_iter().map(Op::add).collect::<Vec<_>>());
         let table = TABLE.to_string();
         let Some(shown) = output("ip", &["-4", "-d", "route", "show", "table", &table]) else {
-            return crate::world::skip("there is no `ip` program");
+            return skip::skip("there is no `ip` program");
         };
         for line in [
             "unicast 10.1.0.0/16 via 241.0.0.2 dev vx-test proto 158 scope global metric 50 onlink",

@@ -40,9 +40,7 @@ fn input(case: &Path) -> Input {
 fn walk_py_finds_no_path_missing_and_none_broken() {
     let yaml = Command::new("python3").args(["-c", "import yaml"]).output();
     if !yaml.is_ok_and(|output| output.status.success()) {
-        assert!(std::env::var("CI").as_deref() != Ok("true"), "python3 with PyYAML is missing");
-        println!("skipped: python3 with PyYAML is missing");
-        return;
+        return skip::skip("python3 with PyYAML is missing");
     }
     for case in cases() {
         let (configs, _) = input(&case).plan();

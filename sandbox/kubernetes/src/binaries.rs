@@ -57,21 +57,13 @@ impl Binaries {
         }
     }
 
-    /// What a test asks: the programs, or a line that says why it is skipped. With `CI=true` nothing may be skipped.
+    /// What a test asks: the programs, or a line that says why it is skipped.
     ///
     /// # Panics
     ///
-    /// If they are missing and the environment says `CI=true`.
-    #[expect(clippy::print_stdout, reason = "a test says on standard output why it does nothing")]
+    /// As [`skip::skip`], if they are missing.
     pub fn find_or_skip() -> Option<Self> {
-        match Self::find() {
-            Ok(binaries) => Some(binaries),
-            Err(missing) => {
-                assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{missing}");
-                println!("skipped: {missing}");
-                None
-            }
-        }
+        Self::find().inspect_err(|missing| skip::skip(missing)).ok()
     }
 
     /// The file of `etcd`, `kube-apiserver`, `kube-controller-manager` or `kubectl`, which are there; others need

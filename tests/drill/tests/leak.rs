@@ -37,7 +37,7 @@ fn row(world: &World, what: &str, place: &str, script: &str) -> Row {
 #[test]
 fn what_leaves_a_node_outside_of_a_tunnel_is_counted_and_named() {
     if let Some(why) = e2e::namespaces().err().or_else(captures::missing) {
-        return e2e::skip(&why);
+        return skip::skip(why);
     }
     let world = World::up("drill-leak", &["a:p2p:1", "b:p2p:1"], RATE).unwrap();
     let pings = |verdict| {

@@ -80,19 +80,10 @@ impl Upstream {
     ///
     /// # Panics
     ///
-    /// With `CI=true` instead of `None`: there nothing is skipped.
-    #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+    /// As [`skip::skip`], where there are none.
     pub fn find_or_skip() -> Option<&'static Self> {
-        static FOUND: OnceLock<Option<Upstream>> = OnceLock::new();
-        let found = FOUND.get_or_init(|| match Self::find() {
-            Ok(found) => Some(found),
-            Err(missing) if std::env::var("CI").is_ok_and(|ci| ci == "true") => panic!("{missing}"),
-            Err(missing) => {
-                eprintln!("skipped: {missing}");
-                None
-            }
-        });
-        found.as_ref()
+        static FOUND: OnceLock<Result<Upstream, Missing>> = OnceLock::new();
+        FOUND.get_or_init(Self::find).as_ref().inspect_err(|missing| skip::skip(missing)).ok()
     }
 
     /// The text of a file.

@@ -1,5 +1,5 @@
 //! The commands against two real API servers: what they leave there, what they say, and what they refuse.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod coming_and_going;
 mod dump;
