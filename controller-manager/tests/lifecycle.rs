@@ -224,8 +224,7 @@ async fn a_restart_in_the_middle_ends_at_the_same() {
         let status = get::<Cluster>(&control.client, "east").await.and_then(|cluster| cluster.status);
         status.and_then(|status| status.cluster_link_status).unwrap_or_default().pod_cidrs
     };
-    let without_n05 =
-        ["10.244.0.0/22", "10.244.4.0/24", "10.244.6.0/23", "10.244.8.0/21", "10.244.16.0/21"];
+    let without_n05 = ["10.244.0.0/22", "10.244.4.0/24", "10.244.6.0/23", "10.244.8.0/21", "10.244.16.0/21"];
     eventually("the CIDRs without n05's", published, |cidrs| *cidrs == without_n05).await;
     let (before, cluster) = (versions().await, own().await);
     stays("nothing is written", versions, |now| *now == before).await;
