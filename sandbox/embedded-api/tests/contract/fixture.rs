@@ -200,15 +200,16 @@ impl Said {
     }
 }
 
-/// Waits for what a controller of kube-controller-manager does in its time and the embedded server at once.
+/// Waits for what a controller of kube-controller-manager does in its time and the embedded server at once. The garbage
+/// collector begins anew, for half a minute at worst, whenever another case defines a kind or removes one.
 pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
-    for _ in 0..600 {
+    for _ in 0..1800 {
         if let Some(found) = look().await {
             return found;
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    panic!("within a minute: {what}");
+    panic!("within three minutes: {what}");
 }
 
 pub(crate) const NOW: &str = "2026-01-01T00:00:00Z";
