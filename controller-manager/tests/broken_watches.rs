@@ -110,8 +110,8 @@ async fn an_expired_watch_lists_again_and_loses_nothing() {
     let mut watches = 0;
     for round in 2..8 {
         // A watch that is not begun yet would not end: it begins a moment after its list.
-        let begun = || async { faults.watches_of("nodes") };
-        watches = eventually("another watch", begun, |now| *now > watches).await;
+        let (before, begun) = (watches, || async { faults.watches_of("nodes") });
+        watches = eventually("another watch", begun, |now| *now > before).await;
         let lists = faults.lists_of("nodes");
         faults.expire();
         add_node(&member.client, &format!("n{round}"), &format!("10.244.{round}.0/24")).await;

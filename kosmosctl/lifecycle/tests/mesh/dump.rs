@@ -39,7 +39,7 @@ async fn is_settled(client: &Client) -> Result<bool, kube::Error> {
     let defined: BTreeSet<String> = definitions
         .iter()
         .flat_map(|crd| {
-            crd.spec.versions.iter().map(|version| format!("{}.{}", version.name, crd.spec.group))
+            crd.spec.versions.iter().map(move |version| format!("{}.{}", version.name, crd.spec.group))
         })
         .collect();
     let of_definitions = ListParams::default().labels("kube-aggregator.kubernetes.io/automanaged=true");

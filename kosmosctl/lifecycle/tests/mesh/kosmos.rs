@@ -93,7 +93,7 @@ async fn plant(client: &Client) {
             let object = serde_json::from_value(object.clone()).unwrap();
             match api.create(&PostParams::default(), &object).await {
                 Ok(_) => break,
-                Err(error) if attempt > 100 => panic!("{error}"),
+                Err(error) if attempt > 600 => panic!("{error}"),
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
             }
         }
