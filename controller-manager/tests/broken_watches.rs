@@ -32,6 +32,7 @@ struct Faults {
     expired: Arc<watch::Sender<u32>>,
     failing: Arc<Mutex<BTreeMap<&'static str, bool>>>,
     lists: Arc<Mutex<BTreeMap<String, u32>>>,
+    watches: Arc<Mutex<BTreeMap<String, u32>>>,
 }
 
 impl Faults {
@@ -47,6 +48,11 @@ impl Faults {
         self.lists.lock().unwrap().get(resource).copied().unwrap_or(0)
     }
 
+    /// How many watches were begun: those that an expiry ends.
+    fn watches_of(&self, resource: &str) -> u32 {
+        self.watches.lock().unwrap().get(resource).copied().unwrap_or(0)
+    }
+
     fn client(&self, server: &Server) -> Client {
         let (service, faults) = (server.service_as(User::in_process()), self.clone());
         let through = move |request: Request<kube::client::Body>| {
@@ -54,14 +60,16 @@ impl Faults {
             async move {
                 let resource = request.uri().path().rsplit('/').next().unwrap_or_default().to_owned();
                 let is_watch = request.uri().query().is_some_and(|query| query.contains("watch=true"));
+                // From here on: whatever is let through ends with the next expiry.
+                let expired = faults.expired.subscribe();
                 if faults.failing.lock().unwrap().get(resource.as_str()) == Some(&true) {
                     return Ok::<_, Infallible>(unavailable());
                 }
-                if !is_watch && request.method() == http::Method::GET {
+                if is_watch {
+                    *faults.watches.lock().unwrap().entry(resource).or_default() += 1;
+                } else if request.method() == http::Method::GET {
                     *faults.lists.lock().unwrap().entry(resource).or_default() += 1;
                 }
-                // From here on: an expiry between the answer and its first frame counts as well.
-                let expired = faults.expired.subscribe();
                 let Ok(response) = service.oneshot(request).await;
                 Ok(if is_watch { until(expired, response) } else { response })
             }
@@ -99,7 +107,11 @@ async fn an_expired_watch_lists_again_and_loses_nothing() {
     let nodes = || names::<ClusterNode>(&control.client);
     eventually("the first node", nodes, |names| *names == ["east-n1"]).await;
     let mut expected = vec!["east-n1".to_owned()];
+    let mut watches = 0;
     for round in 2..8 {
+        // A watch that is not begun yet would not end: it begins a moment after its list.
+        let (before, begun) = (watches, || async { faults.watches_of("nodes") });
+        watches = eventually("another watch", begun, |now| *now > before).await;
         let lists = faults.lists_of("nodes");
         faults.expire();
         add_node(&member.client, &format!("n{round}"), &format!("10.244.{round}.0/24")).await;

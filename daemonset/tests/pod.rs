@@ -13,7 +13,7 @@ use manifests::{MEMBER, objects};
 use serde_json::Value;
 
 /// A host with an underlay and a chain of iptables-legacy that drops, as the container sees it: `/proc/sys` cannot be
-/// written, what is mounted from `/proc/sys/net` can.
+/// written, what is mounted from `/proc/sys/net` can. All iptables of a machine share one lock: `-w` waits for it.
 const HOST: &str = r#"set -e
 mount --make-rprivate /
 ip link set lo up
@@ -21,7 +21,7 @@ ip link add eth0 type veth peer name other
 ip address add 172.31.3.101/16 dev eth0
 ip link set eth0 up
 ip link set other up
-iptables-legacy -P FORWARD DROP
+iptables-legacy -w -P FORWARD DROP
 mount --bind /proc/sys/net "$1"
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys

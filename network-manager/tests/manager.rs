@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::{Cluster, ClusterNode, NodeConfig};
 use k8s_openapi::api::core::v1::Event;
@@ -43,7 +43,7 @@ async fn a_second_look_writes_nothing() {
     let running = control.manage();
     control.routed("a-n1", &["10.2.1.0/24", "10.92.0.0/16"]).await;
     control.routed("b-n1", &["10.1.1.0/24", "10.91.0.0/16"]).await;
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    control.are_well(&["a", "b"], &["a-n1", "b-n1"]).await;
     running.kill().await;
     let versions = async || {
         let mut versions = Vec::new();
@@ -184,10 +184,11 @@ async fn an_object_that_does_not_fit_its_type_costs_nobody_anything() {
     let _running = control.manage();
     control.routed("a-n1", &[]).await;
     assert_eq!(control.names::<NodeConfig>().await, ["a-n1", "b-n1"]);
-    // Both the Cluster and its node say why.
+    // Both the Cluster and its node say why. Whether the first one came to say anything before it was killed is open.
     for _ in 0..3000 {
         let conditions = clusters.get("b").await.unwrap().data["status"]["conditions"].clone();
-        let planned = conditions.as_array().unwrap().iter().find(|c| c["type"] == "Planned").unwrap().clone();
+        let mut conditions = conditions.as_array().into_iter().flatten();
+        let planned = conditions.find(|c| c["type"] == "Planned").cloned().unwrap_or_default();
         if planned["reason"] == "Unreadable" {
             assert!(planned["message"].as_str().unwrap().contains("quantum"), "{planned}");
             return;
@@ -225,21 +226,36 @@ async fn a_node_that_joins_is_in_its_condition_and_in_no_event() {
     control.two_clusters().await;
     let _running = control.manage();
     control.routed("a-n1", &["10.2.1.0/24", "10.92.0.0/16"]).await;
-    let identity = json!({"clusterName": "b", "nodeName": "n2"});
-    let labels = json!({"labels": {"kosmos.io/cluster": "b"}});
-    let part = json!({"metadata": labels, "spec": identity});
-    control.apply::<ClusterNode>("clusterlink-controller-manager", "b-n2", part).await;
     let planned = |node: Option<&ClusterNode>, reason: &str| {
         let status = node.and_then(|node| node.status.as_ref());
         let planned = status.and_then(|status| condition(&status.conditions, "Planned"));
         planned.is_some_and(|(_, is, _)| is == reason)
     };
-    control.until("its condition says so", "b-n2", |node| planned(node, "NoAddress")).await;
-    control.node("b", "n2", "192.168.2.2", "10.2.2.0/24").await;
-    control.until("it is planned", "b-n2", |node| planned(node, "Planned")).await;
-    control.routed("a-n1", &["10.2.1.0/24", "10.2.2.0/24", "10.92.0.0/16"]).await;
-    let events: Api<Event> = Api::namespaced(control.client.clone(), "default");
-    let events = events.list(&Default::default()).await.unwrap().items;
-    let of_node = events.iter().filter(|event| event.involved_object.name.as_deref() == Some("b-n2"));
-    assert_eq!(of_node.map(|event| event.message.clone()).collect::<Vec<_>>(), Vec::<Option<String>>::new());
+    let mut routes = vec!["10.2.1.0/24".to_owned(), "10.92.0.0/16".to_owned()];
+    for number in 2..10 {
+        let (name, node, block) =
+            (format!("b-n{number}"), format!("n{number}"), format!("10.2.{number}.0/24"));
+        let identity = json!({"clusterName": "b", "nodeName": node});
+        let part = json!({"metadata": {"labels": {"kosmos.io/cluster": "b"}}, "spec": identity});
+        let begun = Instant::now();
+        control.apply::<ClusterNode>("clusterlink-controller-manager", &name, part).await;
+        control.until("its condition says so", &name, |node| planned(node, "NoAddress")).await;
+        control.node("b", &node, &format!("192.168.2.{number}"), &block).await;
+        control.until("it is planned", &name, |node| planned(node, "Planned")).await;
+        let took = begun.elapsed();
+        routes.insert(routes.len() - 1, block);
+        control.routed("a-n1", &routes.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        // What lasts for five seconds is told of. On a machine that was too busy for this node, the next one may be faster.
+        if took >= Duration::from_secs(5) {
+            continue;
+        }
+        let events: Api<Event> = Api::namespaced(control.client.clone(), "default");
+        let events = events.list(&Default::default()).await.unwrap().items;
+        let of_node =
+            events.iter().filter(|event| event.involved_object.name.as_deref() == Some(name.as_str()));
+        let told: Vec<_> = of_node.map(|event| event.message.clone()).collect();
+        assert_eq!(told, Vec::<Option<String>>::new());
+        return;
+    }
+    panic!("no node was planned within five seconds");
 }

@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client,
-    api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
 };
 use kubernetes::{Binaries, ControlPlane, Options, Part};
 use serde_json::json;
@@ -50,6 +50,7 @@ async fn prepare(plane: &ControlPlane, admin: &Client) -> Client {
     for crd in api::crd::all() {
         crds.create(&PostParams::default(), &crd).await.unwrap();
     }
+    are_served(admin).await;
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});
     let rights: Vec<serde_json::Value> = serde_saphyr::from_multiple(RIGHTS).unwrap();
     for object in [namespace].into_iter().chain(rights) {
@@ -67,6 +68,21 @@ async fn prepare(plane: &ControlPlane, admin: &Client) -> Client {
     }
     let kubeconfig = plane.kubeconfig_of_account(NAMESPACE, NAME).await.unwrap();
     plane.client_of(&kubeconfig).await.unwrap()
+}
+
+/// An API server serves a new kind a moment after it took its CRD.
+async fn are_served(admin: &Client) {
+    for _ in 0..600 {
+        let all = ListParams::default();
+        if Api::<Cluster>::all(admin.clone()).list(&all).await.is_ok()
+            && Api::<ClusterNode>::all(admin.clone()).list(&all).await.is_ok()
+            && Api::<NodeConfig>::all(admin.clone()).list(&all).await.is_ok()
+        {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("our kinds are not served");
 }
 
 async fn is_planned(control: &Control, node: &str) {
@@ -128,7 +144,12 @@ async fn what_stands_after_all_that_is_what_a_fresh_start_would_leave() {
     let lease = leases.get(NAME).await.unwrap().spec.unwrap();
     assert_eq!((lease.holder_identity.as_deref(), lease.lease_transitions), (Some("second"), Some(1)));
 
-    tokio::time::sleep(Duration::from_secs(1)).await;
+    // Until everything stands that it writes: what it is killed over would be the next one's to write.
+    control.are_well(&["a", "b"], &["a-n1", "b-n1", "b-n3", "b-n4"]).await;
+    for name in ["b-n1", "b-n3", "b-n4"] {
+        control.routed(name, &["10.1.1.0/24", "10.91.0.0/16"]).await;
+    }
+    control.until::<NodeConfig>("that of a node that went", "b-n2", |config| config.is_none()).await;
     second.kill().await;
     let before = versions(&control).await;
     assert_eq!(before.len(), 2 + 4 + 4, "{before:?}");

@@ -215,7 +215,7 @@ mod tests {
         let log = directory.path().join("p.log");
         processes.start(shell("echo first; echo \"$WORD\" >&2; exit 3"), &namespace, &log).unwrap();
         while processes.crashed().is_none() {
-            changes.recv_timeout(Duration::from_secs(10)).expect("the process ends");
+            changes.recv_timeout(Duration::from_secs(60)).expect("the process ends");
         }
         let crash = processes.crashed().unwrap();
         assert_eq!(crash, "p: exited with status 3\n  first\n  last words");

@@ -7,11 +7,16 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use nix::unistd::{UnlinkatFlags, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use crate::scenario::Scenario;
+
+/// For how long a lock that somebody has may be that of one who only looks, or of a child that has not begun its program.
+const GLANCE: Duration = Duration::from_secs(1);
 
 /// What can be wrong with a sandbox's directory.
 #[derive(Debug, thiserror::Error)]
@@ -204,7 +209,14 @@ impl StateDir {
 
     /// Takes the name with what is in its directory.
     pub fn hold(&self) -> Result<Claim, StateError> {
-        let lock = self.lock()?.ok_or_else(|| StateError::Up(self.name.clone()))?;
+        let until = Instant::now() + GLANCE;
+        let lock = loop {
+            match self.lock(true)? {
+                Some(lock) => break lock,
+                None if Instant::now() > until => return Err(StateError::Up(self.name.clone())),
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        };
         let above = self.path.parent().unwrap_or(&self.path);
         let above = File::open(above).map_err(|source| StateError::Io { path: above.to_owned(), source })?;
         Ok(Claim { _lock: lock, above })
@@ -212,10 +224,11 @@ impl StateDir {
 
     /// Whether a supervisor holds the directory.
     pub fn is_up(&self) -> Result<bool, StateError> {
-        if !self.path.is_dir() {
-            return Ok(false);
+        match self.lock(false) {
+            // Nothing is made by looking: a directory that is being removed would not become empty.
+            Err(StateError::Io { source, .. }) if is_nowhere(&source) => Ok(false),
+            lock => Ok(lock?.is_none()),
         }
-        Ok(self.lock()?.is_none())
     }
 
     /// An error that names the sandboxes that there are, unless this one is up.
@@ -241,12 +254,12 @@ impl StateDir {
         }
     }
 
-    /// The lock, or nothing where somebody else has it.
-    fn lock(&self) -> Result<Option<File>, StateError> {
+    /// The lock, or nothing where somebody else has it. Whether its file is made where there is none.
+    fn lock(&self, create: bool) -> Result<Option<File>, StateError> {
         let path = self.path.join("lock");
         let wrong = |source| StateError::Io { path: path.clone(), source };
         let file = OpenOptions::new()
-            .create(true)
+            .create(create)
             .truncate(false)
             .write(true)
             .mode(0o600)
@@ -330,6 +343,10 @@ impl StateDir {
     }
 }
 
+fn is_nowhere(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Every sandbox of this user that is up, by name.
 pub fn all_up() -> Result<Vec<StateDir>, StateError> {
     let root = root()?;
@@ -384,7 +401,12 @@ mod tests {
         let message = state.claim().unwrap_err().to_string();
         assert!(message.contains("\"x\" is up already") && message.contains("down --name x"), "{message}");
         drop(claim);
-        assert!(!state.is_up().unwrap());
+        // Until it begins its program, a child that another test starts has a copy of every open file.
+        let until = Instant::now() + Duration::from_secs(60);
+        while state.is_up().unwrap() {
+            assert!(Instant::now() < until, "it is held");
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 
     #[test]

@@ -23,8 +23,8 @@ use crate::scenario::{ControlPlane, Scenario, ScenarioError};
 use crate::state::{ApiStatus, Phase, Pids, StateDir, StateError, Status};
 use crate::world::{BuildError, Namespaces, build, spaces};
 
-/// How long a server may take until it listens.
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long a server may take until it listens, on a machine that has much else to do.
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How a sandbox is run.
 #[derive(Clone, Debug)]

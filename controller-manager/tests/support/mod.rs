@@ -11,7 +11,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
@@ -39,11 +39,19 @@ pub(crate) fn bare_cluster(config: embedded_api::Config) -> TestCluster {
     TestCluster { server, client }
 }
 
+/// Installs our CRDs, and waits until they are served: a real API server takes a moment for each.
 pub(crate) async fn install_crds(client: &Client) {
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     for crd in api::crd::all() {
         crds.create(&PostParams::default(), &crd).await.unwrap();
     }
+    let served = || async {
+        let all = ListParams::default();
+        Api::<Cluster>::all(client.clone()).list(&all).await.is_ok()
+            && Api::<ClusterNode>::all(client.clone()).list(&all).await.is_ok()
+            && Api::<NodeConfig>::all(client.clone()).list(&all).await.is_ok()
+    };
+    eventually("our CRDs are served", served, |served| *served).await;
 }
 
 /// A controller-manager that runs until it is stopped or dropped.

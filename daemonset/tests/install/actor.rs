@@ -12,7 +12,8 @@ use kube::api::{
 use kube::{Api, Client};
 use serde_json::Value;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// Far beyond what an API server needs for that, also on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(90);
 const AGAIN: Duration = Duration::from_millis(200);
 
 pub(crate) struct Actor {

@@ -1,7 +1,8 @@
 //! A real control plane with the manifests in it, and clients with the tokens that their pods would have.
 
-use std::fs;
 use std::process::Command;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use k8s_openapi::api::authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
@@ -21,10 +22,16 @@ pub(crate) fn start(name: &str, manifests: &[&str]) -> Option<ControlPlane> {
     Some(plane)
 }
 
-/// Objects that are there as well.
+/// Objects that are there as well. An API server serves kinds, and has read what its policies go by, a moment after it took
+/// the manifests.
 pub(crate) fn add(plane: &ControlPlane, objects: &[Value]) {
+    let deadline = Instant::now() + Duration::from_secs(90);
     for (number, object) in objects.iter().enumerate() {
-        apply(plane, &format!("object-{number}"), &object.to_string(), &[]).expect("it is valid");
+        let (name, text) = (format!("object-{number}"), object.to_string());
+        while let Err(said) = apply(plane, &name, &text, &[]) {
+            assert!(Instant::now() < deadline, "{said}");
+            thread::sleep(Duration::from_millis(200));
+        }
     }
 }
 

@@ -6,7 +6,10 @@ use std::{fmt::Debug, sync::Arc, time::Duration};
 
 use api::{Cluster, ClusterNode, NodeConfig};
 use embedded_api::{Server, User};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::{
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
@@ -132,6 +135,28 @@ impl Control {
         }
     }
 
+    /// Waits until it is said of these that all is well: conditions are writes of their own, beside those of NodeConfigs.
+    pub(crate) async fn are_well(&self, clusters: &[&str], nodes: &[&str]) {
+        let is_true = |conditions: &[Condition], kind: &str| {
+            condition(conditions, kind).is_some_and(|(status, ..)| status == "True")
+        };
+        for name in clusters {
+            let is_well = |cluster: Option<&Cluster>| {
+                let status = cluster.and_then(|cluster| cluster.status.as_ref());
+                let kinds = ["Planned", "CIDRsUnique", "OptionsSupported"];
+                status.is_some_and(|status| kinds.iter().all(|kind| is_true(&status.conditions, kind)))
+            };
+            self.until("the Cluster is well", name, is_well).await;
+        }
+        for name in nodes {
+            let is_well = |node: Option<&ClusterNode>| {
+                let status = node.and_then(|node| node.status.as_ref());
+                status.is_some_and(|status| is_true(&status.conditions, "Planned"))
+            };
+            self.until("the ClusterNode is well", name, is_well).await;
+        }
+    }
+
     /// Waits until a NodeConfig has routes to exactly these pod and service CIDRs (and to whatever overlay addresses).
     pub(crate) async fn routed(&self, name: &str, cidrs: &[&str]) -> NodeConfig {
         let of = |config: &NodeConfig| {
@@ -161,10 +186,7 @@ impl Drop for Running {
 }
 
 /// A condition's status, reason and message.
-pub(crate) fn condition(
-    conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
-    kind: &str,
-) -> Option<(String, String, String)> {
+pub(crate) fn condition(conditions: &[Condition], kind: &str) -> Option<(String, String, String)> {
     let found = conditions.iter().find(|condition| condition.type_ == kind)?;
     Some((found.status.clone(), found.reason.clone(), found.message.clone()))
 }

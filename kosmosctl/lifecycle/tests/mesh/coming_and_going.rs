@@ -1,6 +1,6 @@
 //! Clusters are installed, joined, looked at, unjoined and uninstalled.
 
-use std::{collections::BTreeSet, os::unix::fs::PermissionsExt};
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt, time::Duration};
 
 use api::{Cluster, ClusterNode, NodeConfig};
 use k8s_openapi::api::{
@@ -279,6 +279,13 @@ fn the_member_gets_a_credential_that_is_its_own_and_no_more() {
         let text = String::from_utf8(secret.data.unwrap()["kubeconfig"].0.clone()).unwrap();
         let narrow = world::client_of(&text).await;
         let clusters: Api<Cluster> = Api::all(narrow.clone());
+        // An API server goes by new rights a moment after they were written.
+        for _ in 0..600 {
+            if clusters.get("east").await.is_ok() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
         assert_eq!(clusters.get("east").await.unwrap().name_any(), "east");
         assert_eq!(refused(clusters.get("west").await), 403);
         assert_eq!(refused(Api::<Secret>::all(narrow.clone()).list(&ListParams::default()).await), 403);

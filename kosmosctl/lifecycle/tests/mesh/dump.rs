@@ -1,7 +1,15 @@
 //! Every object of every kind that an API server holds, as far as people and programs decide what stands in it.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use k8s_openapi::{
+    api::core::v1::{ConfigMap, Namespace, ServiceAccount},
+    apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
+    kube_aggregator::pkg::apis::apiregistration::v1::APIService,
+};
 use kube::{
     Api, Client, Discovery, ResourceExt,
     api::{DynamicObject, ListParams},
@@ -12,9 +20,52 @@ use serde_json::Value;
 /// What API servers and controllers write by themselves all the time.
 const RESTLESS: [&str; 3] = ["Lease", "Event", "ComponentStatus"];
 
+/// What the control plane makes and removes by itself, a moment after its cause, stands: every namespace has its account and
+/// its root certificate, and exactly the definitions have APIServices.
+async fn is_settled(client: &Client) -> Result<bool, kube::Error> {
+    let all = ListParams::default();
+    let namespaces = Api::<Namespace>::all(client.clone()).list(&all).await?;
+    let namespaces: BTreeSet<String> = namespaces
+        .iter()
+        .filter(|namespace| namespace.metadata.deletion_timestamp.is_none())
+        .map(ResourceExt::name_any)
+        .collect();
+    let named = |name: &str| ListParams::default().fields(&format!("metadata.name={name}"));
+    let accounts = Api::<ServiceAccount>::all(client.clone()).list(&named("default")).await?;
+    let accounts: BTreeSet<String> = accounts.iter().filter_map(ResourceExt::namespace).collect();
+    let roots = Api::<ConfigMap>::all(client.clone()).list(&named("kube-root-ca.crt")).await?;
+    let roots: BTreeSet<String> = roots.iter().filter_map(ResourceExt::namespace).collect();
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone()).list(&all).await?;
+    let defined: BTreeSet<String> = definitions
+        .iter()
+        .flat_map(|crd| {
+            crd.spec.versions.iter().map(move |version| format!("{}.{}", version.name, crd.spec.group))
+        })
+        .collect();
+    let of_definitions = ListParams::default().labels("kube-aggregator.kubernetes.io/automanaged=true");
+    let services = Api::<APIService>::all(client.clone()).list(&of_definitions).await?;
+    let services: BTreeSet<String> = services.iter().map(ResourceExt::name_any).collect();
+    Ok(namespaces.is_subset(&accounts) && namespaces.is_subset(&roots) && services == defined)
+}
+
+/// What is served, once the control plane has done what it does by itself. A group that comes or goes is named for a moment
+/// though nobody answers for it.
+async fn served(client: &Client) -> Discovery {
+    for _ in 0..600 {
+        if is_settled(client).await.unwrap_or(false)
+            && let Ok(found) = Discovery::new(client.clone()).run().await
+        {
+            return found;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    // What never came is what the comparison tells of.
+    Discovery::new(client.clone()).run().await.unwrap()
+}
+
 /// Objects by kind, namespace and name. Two dumps are equal where no object came, went, or became another.
 pub(crate) async fn dump(client: &Client) -> BTreeMap<String, Value> {
-    let discovery = Discovery::new(client.clone()).run().await.unwrap();
+    let discovery = served(client).await;
     let mut found = BTreeMap::new();
     for (resource, capabilities) in discovery.groups().flat_map(|group| group.recommended_resources()) {
         if RESTLESS.contains(&resource.kind.as_str()) || !capabilities.supports_operation(verbs::LIST) {

@@ -93,7 +93,7 @@ async fn plant(client: &Client) {
             let object = serde_json::from_value(object.clone()).unwrap();
             match api.create(&PostParams::default(), &object).await {
                 Ok(_) => break,
-                Err(error) if attempt > 100 => panic!("{error}"),
+                Err(error) if attempt > 600 => panic!("{error}"),
                 Err(_) => tokio::time::sleep(std::time::Duration::from_millis(100)).await,
             }
         }
@@ -121,8 +121,11 @@ async fn uproot(client: &Client) {
     let _ = namespaces.delete("kosmos-system", &DeleteParams::default()).await;
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     for _ in 0..600 {
-        let gone = namespaces.get_opt("kosmos-system").await.unwrap().is_none()
-            && definitions.get_opt("clusters.kosmos.io").await.unwrap().is_none();
+        let mut gone = namespaces.get_opt("kosmos-system").await.unwrap().is_none();
+        // Each goes when its own objects are gone: the next test must not find one on its way out.
+        for (_, plural, _) in objects() {
+            gone &= definitions.get_opt(&format!("{plural}.kosmos.io")).await.unwrap().is_none();
+        }
         if gone {
             return;
         }

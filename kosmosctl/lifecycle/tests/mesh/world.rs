@@ -70,7 +70,7 @@ async fn ready(plane: &ControlPlane) -> Result<(), kube::Error> {
                 .await?;
         }
     }
-    for _ in 0..600 {
+    for _ in 0..1800 {
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let all = namespaces.list(&ListParams::default()).await?.items.len();
         let maps: Api<ConfigMap> = Api::all(client.clone());

@@ -175,6 +175,9 @@ async fn a_namespace_takes_its_objects_with_it(world: World) {
     .await;
 }
 
+/// Far beyond what the controller needs, also on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 struct Failed(String);
@@ -208,13 +211,13 @@ async fn a_controller_with_a_finalizer_does_its_work(world: World) {
     let run = tokio::spawn(run);
     api.create(&PostParams::default(), &config_map("a", json!({}))).await.unwrap();
     let seen = |object: Option<&ConfigMap>| object.is_some_and(|o| o.annotations().contains_key("seen"));
-    let wait = tokio::time::timeout(Duration::from_secs(20), await_condition(api.clone(), "a", seen)).await;
+    let wait = tokio::time::timeout(PATIENCE, await_condition(api.clone(), "a", seen)).await;
     let object = wait.expect("the controller answers").unwrap().unwrap();
     assert_eq!(object.finalizers(), ["example.com/controller"]);
     let uid = object.uid().unwrap();
     api.delete("a", &DeleteParams::default()).await.unwrap();
     let gone = await_condition(api.clone(), "a", conditions::is_deleted(&uid));
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("the finalizer lets go").unwrap();
+    tokio::time::timeout(PATIENCE, gone).await.expect("the finalizer lets go").unwrap();
     run.abort();
 }
 

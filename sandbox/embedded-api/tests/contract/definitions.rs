@@ -23,11 +23,16 @@ async fn the_custom_resources_of_the_project_are_served(world: World) {
         crds.patch(&name, &params, &Patch::Apply(&crd)).await.unwrap_or_else(|e| panic!("{name}: {e}"));
     }
     let clusters: Api<Cluster> = Api::all(client.clone());
+    let nodes: Api<ClusterNode> = Api::all(client.clone());
+    eventually("the kinds are served", async || {
+        clusters.list(&ListParams::default()).await.ok()?;
+        nodes.list(&ListParams::default()).await.ok()
+    })
+    .await;
     let object = json!({"apiVersion": "kosmos.io/v1alpha1", "kind": "Cluster", "metadata": {"name": "east"},
             "spec": {"clusterLinkOptions": {}}});
     clusters.patch("east", &PatchParams::apply("kosmosctl"), &Patch::Apply(object)).await.unwrap();
     assert_eq!(clusters.list(&ListParams::default()).await.unwrap().items.len(), 1);
-    let nodes: Api<ClusterNode> = Api::all(client.clone());
     assert!(nodes.list(&ListParams::default()).await.unwrap().items.is_empty());
 }
 
@@ -39,6 +44,10 @@ async fn a_kind_that_goes_waits_for_its_objects_and_takes_no_new_ones(world: Wor
     widgets.create(&PostParams::default(), &held).await.unwrap();
     let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
     crds.delete(&widgets_name(&client), &DeleteParams::default()).await.unwrap();
+    // kube-apiserver learns of its own definitions by a watch.
+    let dry_run = PostParams { dry_run: true, ..Default::default() };
+    let new = widget(&client, "new", json!({"size": 1}));
+    eventually("no new ones", async || widgets.create(&dry_run, &new).await.is_err().then_some(())).await;
     let refused =
         refusal(widgets.create(&PostParams::default(), &widget(&client, "new", json!({"size": 1}))).await);
     let words = "\"new\" is forbidden: create not allowed while custom resource definition is terminating";

@@ -21,6 +21,17 @@ async fn create(api: &Api<ConfigMap>, name: &str) {
     api.create(&PostParams::default(), &config_map(name, json!({}))).await.unwrap();
 }
 
+/// Waits until these stand where those are answered from who ask for any version: a cache that follows the writes.
+async fn cached(api: &Api<ConfigMap>, expected: &[&str]) {
+    let any = ListParams { resource_version: Some("0".into()), ..Default::default() };
+    eventually("the cache has followed", async || {
+        let list = api.list(&any).await.unwrap();
+        let names: Vec<_> = list.iter().filter_map(|map| map.metadata.name.as_deref()).collect();
+        (names == expected).then_some(())
+    })
+    .await;
+}
+
 async fn current(api: &Api<ConfigMap>) -> String {
     api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap()
 }
@@ -84,6 +95,7 @@ async fn a_streaming_list_ends_with_its_bookmark(world: World) {
     let api = config_maps(&client);
     create(&api, "a").await;
     create(&api, "b").await;
+    cached(&api, &["a", "b"]).await;
     let params = WatchParams::default().initial_events();
     let mut stream = api.watch(&params, "0").await.unwrap().boxed();
     for expected in ["+a", "+b", "end"] {
@@ -113,6 +125,7 @@ async fn streaming_lists_feed_the_watcher_of_kube_rs(world: World) {
     let client = world.client().await;
     let api = config_maps(&client);
     create(&api, "a").await;
+    cached(&api, &["a"]).await;
     let config = watcher::Config::default().streaming_lists();
     let mut stream = watcher(api.clone(), config).boxed();
     let mut events = Vec::new();

@@ -174,7 +174,7 @@ pub(crate) struct Running {
 impl Running {
     /// Waits until it has said `part` so many times.
     pub(crate) fn until(&self, part: &str, times: usize) {
-        let patience = Instant::now() + Duration::from_secs(20);
+        let patience = Instant::now() + Duration::from_secs(120);
         loop {
             let text = std::fs::read_to_string(&self.log).unwrap_or_default();
             if text.matches(part).count() >= times {

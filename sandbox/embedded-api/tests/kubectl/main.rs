@@ -205,6 +205,8 @@ fn it_applies_server_side_with_conflicts_and_diffs() {
 fn it_waits_and_watches() {
     with_widget(|cluster| {
         let watch = cluster.spawn(&["get", "wd", "-w"]);
+        // It has listed: what comes now is what it watches.
+        watch.until("w1     3", 1);
         cluster.ok(&[
             "patch",
             "wd",
@@ -214,10 +216,10 @@ fn it_waits_and_watches() {
             "-p",
             r#"{"status":{"conditions":[{"type":"Ready","status":"True"}]}}"#,
         ]);
-        cluster.ok(&["wait", "--for=condition=Ready", "wd/w1", "--timeout=20s"]).says("condition met");
+        cluster.ok(&["wait", "--for=condition=Ready", "wd/w1", "--timeout=120s"]).says("condition met");
         cluster.ok(&["label", "wd", "w1", "a=b"]);
         watch.until("w1     3", 2);
-        let waiting = cluster.spawn(&["wait", "--for=delete", "wd/w1", "--timeout=20s"]);
+        let waiting = cluster.spawn(&["wait", "--for=delete", "wd/w1", "--timeout=120s"]);
         cluster.ok(&["delete", "wd", "w1"]).says("widget.example.com \"w1\" deleted");
         waiting.done();
     });

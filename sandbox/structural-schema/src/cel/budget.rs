@@ -19,9 +19,10 @@ use super::types;
 const TURNS: u64 = 500_000;
 /// Bytes that all rules of one object may build.
 const BYTES: u64 = 32 * 1024 * 1024;
-/// A turn may be dear (the interpreter copies lists), so there is a third bound, far above what honest rules need. This
-/// is the one place here that looks at a clock: its answer is "refused", never a different result.
-const TIME: Duration = Duration::from_secs(2);
+/// A turn may be dear (the interpreter copies lists), so there is a third bound, far above what honest rules need, also
+/// where most of the machine's time is others'. This is the one place here that looks at a clock: its answer is
+/// "refused", never a different result.
+const TIME: Duration = Duration::from_secs(10);
 
 /// Whether a loop may take a further turn.
 pub(super) const WITHIN: &str = "@within";
