@@ -96,11 +96,11 @@ nft delete table inet strangers; nft delete table inet firewalld; nft delete tab
 iptables-legacy -w -F FORWARD; iptables-legacy -w -P FORWARD ACCEPT
 ip6tables-legacy -w -F FORWARD; ip6tables-legacy -w -P FORWARD ACCEPT
 iptables-nft -D FORWARD -s 192.0.2.0/24 -j REJECT; ip xfrm policy flush 2>/dev/null; true";
-/// Everything of a host, without counters, handles and indexes; what ages is nobody's.
+/// Everything of a host, without counters, handles and indexes; what ages is nobody's, such as what bridges learn.
 pub(super) const DUMP: &str = "ip -o -d link | sed 's/^[0-9]*: //; s/ state [A-Z]* / /; s/@if[0-9]*//; s/link-netnsid [0-9]*//; s/bridge forward_delay.*//; s/bridge_slave.*//; s/numtxqueues.*//'
 ip -o address | sed 's/^[0-9]*: //' | grep -v 'valid_lft [0-9]'
 for f in -4 -6; do ip $f route show table all; ip $f rule; done | grep -v expires
-ip nexthop; ip neigh show nud permanent; bridge fdb | grep -v 33:33 | grep -v '01:00:5e'
+ip nexthop; ip neigh show nud permanent; bridge fdb | grep permanent | grep -v 33:33 | grep -v '01:00:5e'
 nft -s list ruleset; iptables-legacy-save | grep -v '^#' | sed 's/\\[.*\\]//'; ip6tables-legacy-save | grep -v '^#' | sed 's/\\[.*\\]//'
 ip xfrm policy 2>/dev/null; ip xfrm state 2>/dev/null
 for d in all default eth0 cni0; do for s in rp_filter forwarding; do echo $d $s $(cat /proc/sys/net/ipv4/conf/$d/$s); done; done";
