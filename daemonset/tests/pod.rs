@@ -21,7 +21,7 @@ ip link add eth0 type veth peer name other
 ip address add 172.31.3.101/16 dev eth0
 ip link set eth0 up
 ip link set other up
-iptables-legacy -P FORWARD DROP
+iptables-legacy -w -P FORWARD DROP
 mount --bind /proc/sys/net "$1"
 mount --bind /proc/sys /proc/sys
 mount -o remount,bind,ro /proc/sys
