@@ -4,9 +4,9 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use netperf::failure::Failure;
 use netperf::serve::{ServeOptions, Server};
@@ -18,6 +18,11 @@ const HOLD: u8 = 1;
 const CUT: u8 = 2;
 const CHANGE: u8 = 3;
 
+/// Far beyond what anything here needs on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// So many pieces are several exchanges.
+const SEVERAL: u64 = 40;
+
 /// A server on a free port of the loopback.
 fn server() -> SocketAddr {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
@@ -27,10 +32,44 @@ fn server() -> SocketAddr {
     free
 }
 
+/// What a relay does to the bytes of its connections.
+#[derive(Default)]
+struct Doing {
+    what: AtomicU8,
+    /// How many pieces it has passed on as they were.
+    passed: AtomicU64,
+    /// How many it has met with something else to do.
+    disturbed: AtomicU64,
+}
+
+impl Doing {
+    /// Does something else, for so long from the first bytes that it meets.
+    fn disturb(&self, what: u8, time: Duration) {
+        let before = self.disturbed.load(Ordering::Acquire);
+        self.what.store(what, Ordering::Release);
+        reaches(&self.disturbed, before + 1);
+        thread::sleep(time);
+        self.what.store(PASS, Ordering::Release);
+    }
+
+    /// Waits until several exchanges more have come through.
+    fn pass(&self) {
+        reaches(&self.passed, self.passed.load(Ordering::Acquire) + SEVERAL);
+    }
+}
+
+/// Waits until so many are counted; where they never are, the test says what it misses.
+fn reaches(count: &AtomicU64, wanted: u64) {
+    let end = Instant::now() + PATIENCE;
+    while count.load(Ordering::Acquire) < wanted && Instant::now() < end {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// What stands between the two, and what it does to them.
-fn relay(to: SocketAddr) -> (SocketAddr, Arc<AtomicU8>) {
+fn relay(to: SocketAddr) -> (SocketAddr, Arc<Doing>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let (address, doing) = (listener.local_addr().unwrap(), Arc::new(AtomicU8::new(PASS)));
+    let (address, doing) = (listener.local_addr().unwrap(), Arc::<Doing>::default());
     let told = Arc::clone(&doing);
     thread::spawn(move || {
         for near in listener.incoming().map_while(Result::ok) {
@@ -44,13 +83,16 @@ fn relay(to: SocketAddr) -> (SocketAddr, Arc<AtomicU8>) {
     (address, doing)
 }
 
-fn forward(mut from: TcpStream, mut to: TcpStream, doing: &AtomicU8) {
+fn forward(mut from: TcpStream, mut to: TcpStream, doing: &Doing) {
     let mut bytes = [0; 4096];
     while let Ok(length @ 1..) = from.read(&mut bytes) {
-        while doing.load(Ordering::Acquire) == HOLD {
+        let what = doing.what.load(Ordering::Acquire);
+        let count = if what == PASS { &doing.passed } else { &doing.disturbed };
+        count.fetch_add(1, Ordering::AcqRel);
+        while what == HOLD && doing.what.load(Ordering::Acquire) == HOLD {
             thread::sleep(Duration::from_millis(1));
         }
-        match doing.load(Ordering::Acquire) {
+        match what {
             CUT => break,
             CHANGE => bytes[length - 1] ^= 1,
             _ => {}
@@ -63,8 +105,8 @@ fn forward(mut from: TcpStream, mut to: TcpStream, doing: &AtomicU8) {
     let _ = to.shutdown(std::net::Shutdown::Both);
 }
 
-/// What became of a connection while `disturb` was done to it.
-fn kept(disturb: impl FnOnce(&AtomicU8) + Send + 'static) -> StreamReport {
+/// What became of a connection while this was done to it for so long.
+fn kept(what: u8, time: Duration) -> StreamReport {
     let (address, doing) = relay(server());
     let target = Target { address, ..Target::new("far", Ipv4Addr::LOCALHOST) };
     let options = StreamOptions { interval: Duration::from_millis(1), ..StreamOptions::new(vec![target]) };
@@ -72,10 +114,9 @@ fn kept(disturb: impl FnOnce(&AtomicU8) + Send + 'static) -> StreamReport {
     let told = Arc::clone(&stop);
     let reports = stream::keep(&options, &stop, || {
         thread::spawn(move || {
-            thread::sleep(Duration::from_millis(50));
-            disturb(&doing);
-            doing.store(PASS, Ordering::Release);
-            thread::sleep(Duration::from_millis(50));
+            doing.pass();
+            doing.disturb(what, time);
+            doing.pass();
             told.store(true, Ordering::Release);
         });
     });
@@ -86,20 +127,14 @@ fn kept(disturb: impl FnOnce(&AtomicU8) + Send + 'static) -> StreamReport {
 
 #[test]
 fn a_connection_that_is_held_stalls_and_survives() {
-    let report = kept(|doing| {
-        doing.store(HOLD, Ordering::Release);
-        thread::sleep(Duration::from_millis(300));
-    });
+    let report = kept(HOLD, Duration::from_millis(300));
     assert_eq!(report.breaks, []);
     assert!(report.longest_stall_us >= 290_000, "{report:?}");
 }
 
 #[test]
 fn one_that_is_cut_is_a_break_and_another_goes_on() {
-    let report = kept(|doing| {
-        doing.store(CUT, Ordering::Release);
-        thread::sleep(Duration::from_millis(100));
-    });
+    let report = kept(CUT, Duration::from_millis(100));
     let first = report.breaks.first().unwrap();
     assert!(matches!(first.failure, Failure::Closed { .. }) && first.local.is_some(), "{report:?}");
     // while it is cut none comes about, which is told once
@@ -108,10 +143,7 @@ fn one_that_is_cut_is_a_break_and_another_goes_on() {
 
 #[test]
 fn bytes_that_change_on_the_way_are_a_break() {
-    let report = kept(|doing| {
-        doing.store(CHANGE, Ordering::Release);
-        thread::sleep(Duration::from_millis(100));
-    });
+    let report = kept(CHANGE, Duration::from_millis(100));
     assert!(!report.breaks.is_empty(), "{report:?}");
 }
 

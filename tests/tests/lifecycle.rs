@@ -20,10 +20,11 @@ fn host() -> Vec<String> {
     };
     let mut state = vec![
         run(&["ip", "-o", "link"]),
-        run(&["ip", "-o", "address"]),
+        // Without what ages and what counts: a host has addresses for a time, and packets of its own.
+        run(&["ip", "-o", "address"]).lines().filter_map(|line| line.split("valid_lft").next()).collect(),
         run(&["ip", "route", "show", "table", "all"]),
         run(&["ip", "rule"]),
-        run(&["nft", "list", "ruleset"]),
+        run(&["nft", "-s", "list", "ruleset"]),
     ];
     for switch in [
         "ipv4/ip_forward",

@@ -61,8 +61,13 @@ fn on_a_host(test: impl FnOnce() + Send + 'static) {
         if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
             return skip::skip(format!("no network namespace: {error}"));
         }
-        sh("ip link set lo up; ip link add eth0 type veth peer name wire; ip addr add 172.31.1.1/16 dev eth0
-            ip link set eth0 up; ip link set wire up");
+        // Until nothing more happens by itself: no link-local addresses, which are told of seconds later, carriers settled.
+        sh("echo 1 > /proc/sys/net/ipv6/conf/default/addr_gen_mode
+            ip link set lo up; ip link add eth0 type veth peer name wire; ip addr add 172.31.1.1/16 dev eth0
+            ip link set eth0 up; ip link set wire up
+            for link in eth0 wire; do
+                until ip link show $link | grep -q 'state UP'; do sleep 0.01; done
+            done");
         test();
     };
     std::thread::spawn(run).join().unwrap();

@@ -137,7 +137,7 @@ fn without_nft_there_are_routes_and_a_message() {
 #[test]
 fn without_iptables_a_legacy_chain_is_named() {
     on_host(|host| {
-        host.sh("iptables-legacy -P FORWARD DROP");
+        host.sh("iptables-legacy -w -P FORWARD DROP");
         let tools = tempfile::tempdir().unwrap();
         let nft = host.sh("command -v nft");
         std::os::unix::fs::symlink(nft.trim(), tools.path().join("nft")).unwrap();
@@ -195,7 +195,7 @@ fn a_file_says_what_is_wrong_with_it_and_ends_with_a_failure() {
 #[test]
 fn a_lock_of_iptables_that_nobody_gives_back_is_no_wait_for_ever() {
     on_host(|host| {
-        host.sh("iptables-legacy -P FORWARD DROP");
+        host.sh("iptables-legacy -w -P FORWARD DROP");
         let lock = tempfile::NamedTempFile::new().unwrap();
         let held = nix::fcntl::Flock::lock(lock.reopen().unwrap(), nix::fcntl::FlockArg::LockExclusive);
         let file = tempfile::NamedTempFile::new().unwrap();

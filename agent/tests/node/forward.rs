@@ -5,7 +5,7 @@ use crate::world::{GATEWAY, Host, on_host, spec};
 const OURS: &str = "-A FORWARD -m mark --mark 0x20000/0x20000 -m comment --comment clusterlink -j ACCEPT";
 
 fn rules(host: &Host, program: &str) -> Vec<String> {
-    host.sh(&format!("{program} -S FORWARD")).lines().skip(1).map(str::to_owned).collect()
+    host.sh(&format!("{program} -w -S FORWARD")).lines().skip(1).map(str::to_owned).collect()
 }
 
 #[test]
@@ -25,7 +25,9 @@ fn in_iptables_of_nft() {
 #[test]
 fn in_iptables_legacy() {
     on_host(|host| {
-        host.sh("iptables-legacy -P FORWARD DROP; iptables-legacy -N DOCKER; iptables-legacy -A FORWARD -j DOCKER");
+        // Its lock is one file for all namespaces.
+        host.sh("iptables-legacy -w -P FORWARD DROP; iptables-legacy -w -N DOCKER
+             iptables-legacy -w -A FORWARD -j DOCKER");
         host.apply(&spec(GATEWAY));
         assert_eq!(rules(host, "iptables-legacy")[0], OURS);
         // The other backend holds nothing, and gets nothing.

@@ -28,7 +28,7 @@ fn strangers(host: &Host) {
 fn cleanup_leaves_the_host_as_it_was() {
     on_host(|host| {
         strangers(host);
-        host.sh("iptables-nft -P FORWARD DROP; iptables-legacy -P FORWARD DROP; iptables-legacy -A FORWARD -j DROP");
+        host.sh("iptables-nft -P FORWARD DROP; iptables-legacy -w -P FORWARD DROP; iptables-legacy -w -A FORWARD -j DROP");
         host.sh("nft add chain inet strangers d '{ type filter hook forward priority 6; policy drop; }'");
         let before = host.dump();
         host.apply(&spec(GATEWAY));

@@ -102,8 +102,22 @@ impl Host {
         events
     }
 
+    /// Waits until each address of IPv6 has its route in the table `local`: a worker of the kernel adds it, and tells of the
+    /// address, some time after the address was added, with `nodad` too.
+    fn settle(&self) {
+        let lacking = "for address in $(ip -o -6 addr | sed -E 's/.* inet6 ([^ /]+).*/\\1/'); do
+                 ip -6 route show table local | grep -q \"^local $address \" || echo $address
+             done";
+        let end = Instant::now() + Duration::from_secs(20);
+        // On a device that is down there is never one.
+        while !self.sh(lacking).is_empty() && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Everything of the host that anybody could have changed, without counters, handles and indexes.
     pub(crate) fn dump(&self) -> String {
+        self.settle();
         let state = self.sh(
             "ip -o link | sed -E 's/^[0-9]+: //; s/@[^:]*:/:/; s/qdisc.*//; s/NO-CARRIER,//; s/,LOWER_UP//'
              ip -o addr | sed -E 's/^[0-9]+: //'

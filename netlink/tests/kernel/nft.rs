@@ -1,8 +1,7 @@
 //! nftables through its program.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use netlink::nft::{Nft, NftError};
@@ -60,10 +59,13 @@ fn a_missing_program_has_its_own_error() {
     assert_eq!(error.to_string(), "cannot find `/nowhere/nft`: install nftables");
 }
 
+/// A program of our own. Another one writes it: what this process has open for writing, a child that another test starts at
+/// the same moment has open too, and then the kernel runs it not (`ETXTBSY`).
 fn script(directory: &Path, text: &str) -> Nft {
     let path = directory.join("nft");
-    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let write = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1"; chmod 755 "$1""#;
+    let status = Command::new("sh").args(["-ec", write, "sh"]).arg(&path).arg(text).status().unwrap();
+    assert!(status.success());
     Nft::with_program(path)
 }
 

@@ -19,7 +19,7 @@ const PROGRAM: &str = "tcpdump";
 /// To each family's documentation multicast (RFC 6676): neither needs a route or a neighbour, which scenarios take away.
 const MARKERS: [(Family, &str); 2] = [(Family::V4, "233.252.0.77"), (Family::V6, "ff02::db8:0:77")];
 /// How long a marker may take to be seen on a busy machine.
-const SEEN: Duration = Duration::from_secs(10);
+const SEEN: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_millis(10);
 /// Packets that are closer to each other are one leak.
 const TOGETHER_US: u64 = 50_000;

@@ -17,8 +17,8 @@ use crate::programs::Programs;
 
 /// A packet that was on its way for so long is late.
 const LATE: Duration = Duration::from_millis(100);
-/// How long answers may take at the end.
-const WAIT: Duration = Duration::from_secs(1);
+/// How long answers may take at the end; where every packet is answered, nobody waits so long.
+const WAIT: Duration = Duration::from_secs(10);
 /// A connection on which nothing comes through for so long has not survived.
 const GIVEN_UP: Duration = Duration::from_secs(20);
 /// From one exchange of a connection to the next, and its bytes: more than one segment each way, and little enough that forty

@@ -101,6 +101,8 @@ impl Look {
     pub(super) fn concerns_us(&self, event: &Event) -> bool {
         match event {
             Event::Link { index, name } => self.ours.contains_key(index) || name.starts_with(PREFIX),
+            // The kernel has its own for multicast, and takes them away when they are a minute old.
+            Event::Neighbour { entry: Some(neighbour), .. } if neighbour.address.is_multicast() => false,
             Event::Address { device } | Event::Neighbour { device, .. } | Event::Fdb { device, .. } => {
                 self.ours.contains_key(device)
             }

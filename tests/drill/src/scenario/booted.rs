@@ -63,11 +63,14 @@ fn device_numbers(world: &World) -> Result<Vec<String>> {
     NODES.iter().map(|place| world.sh(place, "ip -o link show vx-bridge | cut -d: -f1")).collect()
 }
 
-/// Kills the agents, wipes the kernels while they are away, and waits for the overlay.
+/// Wipes the kernels while the agents are held, so that none is started anew among what is still there, kills them, and waits
+/// for the overlay.
 fn boot(world: &World, before: &[Vec<String>]) -> Result<Vec<Duration>> {
     let agents: Vec<Running> = NODES.iter().map(|place| world.agent(place)).collect::<Result<_>>()?;
+    agents.iter().for_each(|agent| agent.signal(Signal::SIGSTOP));
+    let wiped = NODES.iter().try_for_each(|place| world.sh(place, WIPE).map(drop));
     agents.iter().for_each(|agent| agent.signal(Signal::SIGKILL));
-    NODES.iter().try_for_each(|place| world.sh(place, WIPE).map(drop))?;
+    wiped?;
     agents.iter().try_for_each(|agent| agent.wait_restarted(&world.sandbox))?;
     let start = Instant::now();
     NODES.iter().zip(before).map(|(place, before)| whole_again(world, place, before, start)).collect()

@@ -30,8 +30,11 @@ pub(super) const MEMORY_UNFIT: Scenario = Scenario {
 };
 
 const FILE: &str = "last-good.json";
-/// How long an agent has to do what it must not.
+/// How long an agent has to do what it must not, once it has looked at its file.
 const TEMPTED: Duration = Duration::from_millis(1500);
+/// What an agent says of a file that it begins with, and of another one.
+const BEGINS: &str = "begins with the last good NodeConfig";
+const REFUSES: &str = "was not applied";
 
 /// An agent and what it finds.
 struct Node {
@@ -75,6 +78,10 @@ fn memory_unfit(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
 /// What they do without an API that they must not.
 fn tempted(world: &World, nodes: &[Node]) -> Result<Vec<String>> {
     let begun = nodes.iter().map(|node| node.begin(world)).collect::<Result<Vec<usize>>>()?;
+    for (node, log_end) in nodes.iter().zip(&begun) {
+        // what it never says is told below
+        let _ = world.eventually(|| node.has_looked(*log_end));
+    }
     thread::sleep(TEMPTED);
     let mut wrong = Vec::new();
     for (node, log_end) in nodes.iter().zip(begun) {
@@ -123,20 +130,31 @@ impl Node {
         Ok(())
     }
 
+    /// What it has said since.
+    fn said(&self, log_end: usize) -> Result<String> {
+        let log = fs::read(&self.log)?;
+        Ok(String::from_utf8_lossy(log.get(log_end..).unwrap_or_default()).into_owned())
+    }
+
+    /// Whether it has looked at its file.
+    fn has_looked(&self, log_end: usize) -> Result<()> {
+        let said = self.said(log_end)?;
+        if said.contains(BEGINS) || said.contains(REFUSES) { Ok(()) } else { bail!("it only says {said}") }
+    }
+
     /// Whether it says what it found, and does nothing that it must not.
     fn behaves(&self, world: &World, log_end: usize) -> Result<()> {
-        let log = fs::read(&self.log)?;
-        let said = String::from_utf8_lossy(log.get(log_end..).unwrap_or_default()).into_owned();
+        let said = self.said(log_end)?;
         if !world.sh(&self.place, &format!("ip route show table 200 {MARKER}"))?.is_empty() {
             bail!("the file was applied");
         }
         let Some((word, reason)) = self.kind.aside else {
-            if said.contains("begins with the last good NodeConfig") {
+            if said.contains(BEGINS) {
                 return Ok(());
             }
             bail!("the agent does not begin with the file; it says {said}");
         };
-        if !said.contains("was not applied") || !said.contains(reason) {
+        if !said.contains(REFUSES) || !said.contains(reason) {
             bail!("the agent does not say {reason:?}, but {said}");
         }
         if !self.directory.join(format!("{FILE}.{word}")).exists() || self.directory.join(FILE).exists() {
@@ -151,7 +169,7 @@ impl Node {
         let conditions = config.status.map(|status| status.conditions).unwrap_or_default();
         let kept = conditions.into_iter().find(|condition| condition.type_ == "LastGoodKept");
         let kept = kept.context("there is no condition LastGoodKept")?;
-        if self.kind.aside.is_some() != kept.message.contains("was not applied") || kept.status != "True" {
+        if self.kind.aside.is_some() != kept.message.contains(REFUSES) || kept.status != "True" {
             bail!("the condition says {}: {}", kept.status, kept.message);
         }
         Kept::read(&self.directory.join(FILE)).map(drop)

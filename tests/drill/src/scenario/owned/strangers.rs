@@ -22,8 +22,8 @@ table inet strangers {
   chain forward { type filter hook forward priority 5; policy accept; ip daddr @theirs counter drop; }
 }
 END
-iptables-legacy -P FORWARD DROP; iptables-legacy -A FORWARD -s 192.0.2.0/24 -j DROP
-ip6tables-legacy -P FORWARD DROP; ip6tables-legacy -A FORWARD -j DROP
+iptables-legacy -w -P FORWARD DROP; iptables-legacy -w -A FORWARD -s 192.0.2.0/24 -j DROP
+ip6tables-legacy -w -P FORWARD DROP; ip6tables-legacy -w -A FORWARD -j DROP
 iptables-nft -A FORWARD -s 192.0.2.0/24 -j REJECT
 ";
 /// Policies need no cipher: also a kernel without ESP has them, where it has xfrm at all.
@@ -46,7 +46,7 @@ END
 ";
 /// As the service of iptables-legacy and that of iptables-nft load what they had saved.
 pub(super) const LEGACY: &str =
-    "for s in '' 6; do ip${s}tables-legacy-save | grep -v clusterlink | ip${s}tables-legacy-restore; done
+    "for s in '' 6; do ip${s}tables-legacy-save | grep -v clusterlink | ip${s}tables-legacy-restore -w; done
 ";
 pub(super) const IPTABLES: &str =
     "for s in '' 6; do ip${s}tables-nft-save -t filter | grep -v clusterlink | ip${s}tables-nft-restore; done
@@ -93,13 +93,14 @@ for table in 199 200 201 202; do ip route del 198.51.100.0/24 table $table proto
 ip -6 route del 2001:db8:77::/48 table 200
 ip rule del pref 198; ip rule del pref 201; ip -6 rule del pref 201; ip nexthop del id 5; ip nexthop del id 193000003
 nft delete table inet strangers; nft delete table inet firewalld; nft delete table ip native
-iptables-legacy -F FORWARD; iptables-legacy -P FORWARD ACCEPT; ip6tables-legacy -F FORWARD; ip6tables-legacy -P FORWARD ACCEPT
+iptables-legacy -w -F FORWARD; iptables-legacy -w -P FORWARD ACCEPT
+ip6tables-legacy -w -F FORWARD; ip6tables-legacy -w -P FORWARD ACCEPT
 iptables-nft -D FORWARD -s 192.0.2.0/24 -j REJECT; ip xfrm policy flush 2>/dev/null; true";
-/// Everything of a host, without counters, handles and indexes; what ages is nobody's.
+/// Everything of a host, without counters, handles and indexes; what ages is nobody's, such as what bridges learn.
 pub(super) const DUMP: &str = "ip -o -d link | sed 's/^[0-9]*: //; s/ state [A-Z]* / /; s/@if[0-9]*//; s/link-netnsid [0-9]*//; s/bridge forward_delay.*//; s/bridge_slave.*//; s/numtxqueues.*//'
 ip -o address | sed 's/^[0-9]*: //' | grep -v 'valid_lft [0-9]'
 for f in -4 -6; do ip $f route show table all; ip $f rule; done | grep -v expires
-ip nexthop; ip neigh show nud permanent; bridge fdb | grep -v 33:33 | grep -v '01:00:5e'
+ip nexthop; ip neigh show nud permanent; bridge fdb | grep permanent | grep -v 33:33 | grep -v '01:00:5e'
 nft -s list ruleset; iptables-legacy-save | grep -v '^#' | sed 's/\\[.*\\]//'; ip6tables-legacy-save | grep -v '^#' | sed 's/\\[.*\\]//'
 ip xfrm policy 2>/dev/null; ip xfrm state 2>/dev/null
 for d in all default eth0 cni0; do for s in rp_filter forwarding; do echo $d $s $(cat /proc/sys/net/ipv4/conf/$d/$s); done; done";
