@@ -25,7 +25,7 @@ use crate::model::{Route, RouteKey, Rule, Setting, Sysctl, TABLE};
 use crate::refusal::Protected;
 use crate::step::{ChangeSet, Step};
 
-/// Which objects (by [`Step::object`]) may linger.
+/// Which objects (by [`Step::object`], or as a [`firewall::Spare`] is told) may linger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Spared {
     /// These: they linger already, and what else is not wanted came from somebody else.
@@ -63,13 +63,10 @@ impl Lingering<'_> {
         let (Some(wanted), Some(present)) = (&mut desired.firewall, &self.actual.firewall.table) else {
             return BTreeSet::new();
         };
-        let wide = firewall::widened(&wanted.table, present);
-        let object = Step::WriteTable(wide.clone()).object();
-        if wide == wanted.table || !self.spared.holds(&object) {
-            return BTreeSet::new();
-        }
-        wanted.table = wide;
-        BTreeSet::from([object])
+        let mut spare = firewall::spare(&wanted.table, present);
+        spare.retain(|spare| self.spared.holds(&spare.to_string()));
+        firewall::widen(&mut wanted.table, &spare);
+        spare.iter().map(ToString::to_string).collect()
     }
 
     /// Forgets the deletions of what may stay, and says of what.

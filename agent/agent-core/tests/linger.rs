@@ -9,6 +9,7 @@ mod world;
 use std::collections::BTreeSet;
 
 use agent_core::fake::FakeKernel;
+use agent_core::firewall::{Ranges, Set};
 use agent_core::{
     Actual, Authority, Desired, Known, Pass, Refusal, Report, Route, Spared, Spec, Step, diff, pass,
 };
@@ -211,12 +212,35 @@ fn the_packet_filter_serves_both_and_refuses_by_the_new_word() {
     };
     let new = remote(&["10.2.0.0/16"], "10.9.0.0/16");
     let (kernel, report) = after(remote(&["10.2.0.0/16", "10.4.0.0/16"], "10.8.0.0/16"), &new);
-    assert_eq!(report.lingering, BTreeSet::from(["nftables table inet clusterlink".to_owned()]));
+    let withdrawn = "10.4.0.0-10.4.255.255 in nftables set remote4".to_owned();
+    assert_eq!(report.lingering, BTreeSet::from([withdrawn]));
     let table = kernel.state.firewall.table.clone().unwrap();
-    let agent_core::firewall::Set::Addresses(_, ranges) = &table.sets["remote4"] else { panic!("{table:?}") };
+    let Set::Addresses(_, ranges) = &table.sets["remote4"] else { panic!("{table:?}") };
     assert_eq!(ranges.iter().count(), 2);
     let rules = format!("{:?}", table.chains["forward"].rules);
     assert!(rules.contains("10.9.0.0") && !rules.contains("10.8.0.0"), "{rules}");
+}
+
+/// What has had its time takes nothing along that was withdrawn after it.
+#[test]
+fn each_address_of_the_packet_filter_has_a_time_of_its_own() {
+    let remote = |cidrs: &[&str]| {
+        let cidrs = list(cidrs);
+        move |config: &mut NodeConfigSpec| {
+            config.firewall.as_mut().unwrap().remote_cidrs.clone_from(&cidrs);
+        }
+    };
+    let more = remote(&["10.2.0.0/16", "10.4.0.0/16", "10.6.0.0/16"]);
+    let (mut kernel, first) = after(more, remote(&["10.2.0.0/16", "10.6.0.0/16"]));
+    let mut last = gateway();
+    remote(&["10.2.0.0/16"])(&mut last);
+    let spared = Spared::AllBut(first.lingering);
+    let report = lingering(&mut kernel, &Spec::validate(&last), spared);
+    let withdrawn = "10.6.0.0-10.6.255.255 in nftables set remote4".to_owned();
+    assert_eq!(report.lingering, BTreeSet::from([withdrawn]));
+    let table = kernel.state.firewall.table.unwrap();
+    let Set::Addresses(_, ranges) = &table.sets["remote4"] else { panic!("{table:?}") };
+    assert_eq!(ranges, &Ranges::of(&["10.2.0.0/16", "10.6.0.0/16"].map(|network| network.parse().unwrap())));
 }
 
 /// What only strangers can have put there does not linger.

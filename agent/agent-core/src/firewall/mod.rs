@@ -7,6 +7,7 @@
 mod forward;
 mod networks;
 mod rules;
+mod spare;
 mod table;
 
 use std::collections::BTreeMap;
@@ -16,7 +17,8 @@ pub use forward::{
     nft_forward_chains, nft_own_handles,
 };
 pub use networks::{Ranges, disjoint};
-pub use rules::{Tunnel, table, widened};
+pub use rules::{Tunnel, table};
+pub use spare::{Spare, spare, widen};
 pub use table::{Chain, Set, Table};
 
 /// The name of our table, of family `inet`.

@@ -1,6 +1,6 @@
 //! Networks as disjoint ranges: what an interval set of nftables is made of.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use api::Family;
 use ipnetwork::IpNetwork;
@@ -33,6 +33,15 @@ impl Ranges {
         self.0.iter().copied()
     }
 
+    /// What of these lies in none of the others.
+    pub fn without(&self, others: &Ranges) -> Self {
+        let mut left = self.0.clone();
+        for (first, last) in others.iter() {
+            left = left.into_iter().flat_map(|range| outside(range, (first, last))).collect();
+        }
+        Ranges(left)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -41,6 +50,31 @@ impl Ranges {
 
 fn touches(end: IpAddr, first: IpAddr) -> bool {
     end.is_ipv4() == first.is_ipv4() && (first <= end || number(end).checked_add(1) == Some(number(first)))
+}
+
+/// What of a range lies before and behind another one.
+fn outside(range: (IpAddr, IpAddr), other: (IpAddr, IpAddr)) -> impl Iterator<Item = (IpAddr, IpAddr)> {
+    let apart = range.0.is_ipv4() != other.0.is_ipv4() || other.1 < range.0 || range.1 < other.0;
+    let before = before(other.0).filter(|_| range.0 < other.0).map(|last| (range.0, last));
+    let behind = behind(other.1).filter(|_| other.1 < range.1).map(|first| (first, range.1));
+    let parts = if apart { [Some(range), None] } else { [before, behind] };
+    parts.into_iter().flatten()
+}
+
+/// The address before this one.
+fn before(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(ip) => ip.to_bits().checked_sub(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(ip) => ip.to_bits().checked_sub(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
+    }
+}
+
+/// The address behind this one.
+fn behind(address: IpAddr) -> Option<IpAddr> {
+    match address {
+        IpAddr::V4(ip) => ip.to_bits().checked_add(1).map(|bits| Ipv4Addr::from_bits(bits).into()),
+        IpAddr::V6(ip) => ip.to_bits().checked_add(1).map(|bits| Ipv6Addr::from_bits(bits).into()),
+    }
 }
 
 pub(crate) fn number(address: IpAddr) -> u128 {
@@ -78,6 +112,23 @@ mod tests {
         assert_eq!(halves, Ranges::of(&networks(&["10.0.0.0/23"])));
         assert_ne!(halves, Ranges::of(&networks(&["10.0.0.0/22"])));
         assert_eq!(Ranges::of(&networks(&["255.0.0.0/8", "::/64"])).iter().count(), 2);
+    }
+
+    #[test]
+    fn what_is_left_without_others_touches_none_of_them() {
+        let of = |texts: &[&str]| Ranges::of(&networks(texts));
+        let all = of(&["10.0.0.0/8", "fd00::/16"]);
+        let middle = all.without(&of(&["10.128.0.0/16", "fd00::/16"]));
+        let ranges: Vec<(String, String)> =
+            middle.iter().map(|(first, last)| (first.to_string(), last.to_string())).collect();
+        let expected = [("10.0.0.0", "10.127.255.255"), ("10.129.0.0", "10.255.255.255")];
+        assert_eq!(ranges, expected.map(|(first, last)| (first.to_owned(), last.to_owned())));
+        let ends = ["0.0.0.0/1", "128.0.0.0/1", "::/0"];
+        assert!(of(&ends).without(&of(&ends)).is_empty());
+        assert_eq!(all.without(&of(&["11.0.0.0/8", "::/16"])), all);
+        let put_back =
+            Ranges::merge(middle.iter().chain(of(&["10.128.0.0/16", "fd00::/16"]).iter()).collect());
+        assert_eq!(put_back, all);
     }
 
     #[test]

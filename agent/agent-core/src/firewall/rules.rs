@@ -25,7 +25,7 @@ const RAW: i64 = -300;
 /// Before the masquerades of others: the first nat chain that binds a source wins.
 const SRCNAT: i64 = 90;
 /// The chain that a gateway alone has.
-const TRANSIT: &str = "prerouting";
+pub(super) const TRANSIT: &str = "prerouting";
 
 /// A device as far as rules are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +50,11 @@ pub fn table(spec: &FirewallSpec, tunnels: &[Tunnel], own_addresses: &[IpNetwork
     }
     let chains = chains.into_iter().map(|(name, chain)| (name, in_canonical_form(chain))).collect();
     Table { sets: sets(spec, own_addresses), chains, strange: Vec::new() }
+}
+
+/// The chain by which transit is not tracked, as a table holds it.
+pub(super) fn untracked() -> Chain {
+    in_canonical_form(prerouting())
 }
 
 fn in_canonical_form(mut chain: Chain) -> Chain {
@@ -85,25 +90,6 @@ fn sets(spec: &FirewallSpec, own_addresses: &[IpNetwork]) -> BTreeMap<String, Se
         }
     }
     sets
-}
-
-/// A table that serves packets of nodes which still follow another one as well: its sets hold the addresses of both, and
-/// transit that is not tracked now stays so. What refuses, clamps and translates is this table's alone.
-pub fn widened(table: &Table, present: &Table) -> Table {
-    let mut wide = table.clone();
-    for (name, set) in &mut wide.sets {
-        if let (Set::Addresses(family, ranges), Some(Set::Addresses(of, others))) =
-            (&*set, present.sets.get(name))
-            && family == of
-        {
-            *set = Set::Addresses(*family, Ranges::merge(ranges.iter().chain(others.iter()).collect()));
-        }
-    }
-    let untracked = in_canonical_form(prerouting());
-    if present.chains.get(TRANSIT) == Some(&untracked) {
-        wide.chains.insert(TRANSIT.to_owned(), untracked);
-    }
-    wide
 }
 
 /// Transit, both ways: between remote addresses and own ones of *other* nodes. What is of this node passes here in
