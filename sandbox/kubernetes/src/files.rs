@@ -1,11 +1,12 @@
 //! The control plane's directory: keys and certificates, kubeconfigs, logs.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::identity::{Authority, IdentityError, Pair, issuer_keys};
 use crate::options::Options;
@@ -86,12 +87,16 @@ impl Files {
         self.write(file, &format!("{config:#}\n"))
     }
 
+    /// Whole or not at all: another test may read a file of the same name just now.
     fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
         use io::Write as _;
         let path = self.path(name);
-        let written = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
-        match written.and_then(|mut file| file.write_all(text.as_bytes())) {
-            Ok(()) => Ok(path),
+        let written = NamedTempFile::new_in(path.parent().unwrap_or(&path)).and_then(|mut file| {
+            file.write_all(text.as_bytes())?;
+            Ok(file.persist(&path)?)
+        });
+        match written {
+            Ok(_) => Ok(path),
             Err(source) => Err(Error::File { path, source }),
         }
     }
