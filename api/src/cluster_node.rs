@@ -51,7 +51,7 @@ pub struct ClusterNodeSpec {
     /// Underlay interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interface_name: Option<String>,
-    /// `gateway`, or nothing.
+    /// `gateway`, or nothing: who carries its cluster's traffic to others where that is in gateway mode.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<String>,
     /// The address that other clusters send to, where it is not `ip`/`ip6` (1:1 NAT).

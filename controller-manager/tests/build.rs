@@ -278,7 +278,7 @@ fn gateways_are_chosen_kept_and_replaced() {
     world.settle();
     assert_eq!(world.gateways(), ["n1", "n4"], "the labelled one first, the rest as it was");
 
-    // Everybody silent: better a silent gateway than none. And no gateways in P2P.
+    // Everybody silent: better a silent gateway than none. In P2P mode too: the mode may change.
     let all = [n1, n2, n3].map(|node| silent(node, "2026-01-01T11:00:00Z"));
     world.nodes(all.to_vec());
     world.settle();
@@ -290,7 +290,7 @@ fn gateways_are_chosen_kept_and_replaced() {
         "spec": {"clusterLinkOptions": {"networkType": "p2p"}}}),
     );
     world.settle();
-    assert_eq!(world.gateways(), Vec::<&str>::new());
+    assert_eq!(world.gateways(), ["n1"]);
 }
 
 #[test]
@@ -612,7 +612,7 @@ fn one_server_for_both_is_neither_mirrored_nor_relayed() {
     let Action::Apply(body) = &changes[1].action else { panic!("it exists: {:?}", changes[1]) };
     assert_eq!(
         body["spec"],
-        json!({"clusterName": "east", "nodeName": "n1", "podCIDRs": ["10.244.0.0/24"], "roles": []})
+        json!({"clusterName": "east", "nodeName": "n1", "podCIDRs": ["10.244.0.0/24"], "roles": ["gateway"]})
     );
     assert!(changes.iter().all(|change| change.target.side == Side::Control));
 }

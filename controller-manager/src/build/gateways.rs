@@ -1,8 +1,9 @@
-//! Which nodes are gateways now.
+//! Which nodes are gateways now. A cluster in P2P mode has them too: on the day it changes its mode they are known, and no
+//! plan finds it without any (`docs/adr/0033`).
 
 use std::{collections::BTreeSet, time::Duration};
 
-use api::{Cluster, ClusterNode, NetworkType};
+use api::{Cluster, ClusterNode};
 use jiff::Timestamp;
 use network_plan::election::{self, Candidate};
 
@@ -18,10 +19,7 @@ pub(crate) struct Gateways {
 }
 
 pub(crate) fn choose(index: &Index, cluster: &Cluster, members: &[Member<'_>], now: Timestamp) -> Gateways {
-    let options = cluster.spec.cluster_link_options.as_ref();
-    let Some(options) = options.filter(|options| options.network_type == NetworkType::Gateway) else {
-        return Gateways::default();
-    };
+    let Some(options) = &cluster.spec.cluster_link_options else { return Gateways::default() };
     let candidates: Vec<Candidate> =
         members.iter().filter_map(|member| candidate(index, member, now)).collect();
     Gateways {

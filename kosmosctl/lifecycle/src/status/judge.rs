@@ -125,7 +125,7 @@ fn node_state(node: &ClusterNode, facts: &Facts, status: &mut Status) -> NodeSta
     let measured = config.and_then(|config| config.status.clone()).unwrap_or_default();
     NodeState {
         addresses,
-        gateway: spec.is_gateway(),
+        gateway: spec.is_gateway() && facts.mode(&cluster) == Some(NetworkType::Gateway),
         state: state.to_owned(),
         entries: measured.entries.map(|entries| entries.desired),
         differing: measured.differing,

@@ -5,7 +5,7 @@ mod text;
 
 use std::collections::BTreeMap;
 
-use api::{Cluster, ClusterNode, NodeConfig};
+use api::{Cluster, ClusterNode, NetworkType, NodeConfig};
 use clap::{Args, ValueEnum};
 use k8s_openapi::api::{
     apps::v1::{DaemonSet, Deployment},
@@ -123,7 +123,7 @@ pub struct NodeState {
     pub node: String,
     /// Its underlay addresses.
     pub addresses: Vec<String>,
-    /// Whether it is a gateway.
+    /// Whether its cluster's traffic to others passes here.
     pub gateway: bool,
     /// In one word or two.
     pub state: String,
@@ -146,6 +146,14 @@ pub(crate) struct Facts {
     pub(crate) agents: BTreeMap<(String, String), bool>,
     /// What could not be read, or is not there.
     pub(crate) missing: Vec<String>,
+}
+
+impl Facts {
+    /// How a cluster takes part.
+    fn mode(&self, cluster: &str) -> Option<NetworkType> {
+        let cluster = self.clusters.iter().find(|other| other.name_any() == cluster)?;
+        cluster.spec.cluster_link_options.as_ref().map(|options| options.network_type)
+    }
 }
 
 /// Runs the command; says whether the mesh is well.

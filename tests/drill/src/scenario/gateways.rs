@@ -27,7 +27,7 @@ pub(super) const GATEWAY_MOVED: Scenario = Scenario {
 /// A cluster goes from gateway mode to P2P and back.
 pub(super) const MODE_CHANGED: Scenario = Scenario {
     name: "mode-changed",
-    what: "a cluster goes from gateway mode to P2P and back",
+    what: "a cluster goes from gateway mode to P2P and back, with flows to pods and services",
     few: 1,
     full: 10,
     run: mode_changed,
@@ -113,8 +113,10 @@ pub(super) fn is_gateway(world: &World, node: &str, wanted: bool) -> Result<()> 
     })
 }
 
+/// A connection to a service stays with the gateway that translates it, which translates in either mode.
 fn mode_changed(drill: &mut Drill<'_>) -> Result<Vec<Row>> {
-    drill.lossless(|drill, round| {
+    let ways = ways(drill.world)?;
+    drill.probed(&ways, None, |drill, round| {
         for mode in ["p2p", "gateway"] {
             drill.mark(format!("round {round}: cluster a goes to {mode}"));
             let patch = json!({"spec": {"clusterLinkOptions": {"networkType": mode}}});
