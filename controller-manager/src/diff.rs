@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use api::{
     CLUSTER_LABEL, Cluster, ClusterNode, ClusterNodeSpec, GROUP, NodeConfig, NodeId,
-    cluster::ClusterLinkStatus,
+    cluster::ClusterLinkStatus, condition::PUBLISHED,
 };
 use cni_adapters::NODES;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
@@ -42,7 +42,6 @@ pub enum Action {
 /// What has to be written, in the order of targets: nothing where everything is as it should be.
 pub fn diff(index: &Index, desired: &Desired<'_>) -> Vec<Change> {
     let mut changes = Vec::new();
-    own_status(index, desired.status.as_ref(), &mut changes);
     cluster_nodes(index, desired, &mut changes);
     if !index.same_server {
         mirrored_cluster(index, desired, &mut changes);
@@ -50,6 +49,7 @@ pub fn diff(index: &Index, desired: &Desired<'_>) -> Vec<Change> {
         leftovers(index, &mut changes);
         relayed(index, desired, &mut changes);
     }
+    own_status(index, desired.status.as_ref(), &mut changes);
     changes.sort_by(|a, b| a.target.cmp(&b.target));
     changes
 }
@@ -92,14 +92,29 @@ fn body(kind: Kind, name: &str, labels: Option<&str>, key: &str, part: Value) ->
 fn own_status(index: &Index, desired: Option<&OwnStatus>, changes: &mut Vec<Change>) {
     let (Some(desired), Some(live)) = (desired, index.own()) else { return };
     let status = live.status.clone().unwrap_or_default();
-    let notices = changed_conditions(&status.conditions, &desired.conditions);
+    let mut conditions = desired.conditions.clone();
+    if changes.iter().any(|change| !change.target.status) {
+        not_before_it_is_so(&mut conditions, &status.conditions);
+    }
+    let notices = changed_conditions(&status.conditions, &conditions);
     if status.cluster_link_status.as_ref() == Some(&desired.found) && notices.is_empty() {
         return;
     }
-    let part = json!({"clusterLinkStatus": found(&desired.found), "conditions": desired.conditions});
+    let part = json!({"clusterLinkStatus": found(&desired.found), "conditions": conditions});
     let action = Action::Apply(body(Kind::Cluster, &index.cluster, None, "status", part));
     let change = change(Side::Control, Kind::Cluster, &index.cluster, Some(&live.metadata), action);
     changes.push(Change { notices, ..of_status(change) });
+}
+
+/// While objects are still to be written, nobody is told that all of them are: what was said before is said again.
+fn not_before_it_is_so(conditions: &mut Vec<Condition>, live: &[Condition]) {
+    let before = live.iter().find(|condition| condition.type_ == PUBLISHED);
+    let early = |condition: &Condition| condition.type_ == PUBLISHED && condition.status == "True";
+    if before.is_some_and(|before| before.status == "True") || !conditions.iter().any(early) {
+        return;
+    }
+    conditions.retain(|condition| condition.type_ != PUBLISHED);
+    conditions.extend(before.cloned());
 }
 
 /// Empty lists are written out, so that they also replace what other writers left there.

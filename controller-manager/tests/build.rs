@@ -475,6 +475,31 @@ fn another_clusters_node_of_the_same_name_is_never_touched() {
     assert_eq!(world.condition("Published").2, told);
 }
 
+/// `kosmosctl join` waits for this word, and counts the ClusterNodes that there are.
+#[test]
+fn nobody_is_told_that_all_is_published_before_it_is() {
+    let mut world = World::new(json!({}));
+    world.nodes(vec![node("n1", "10.244.0.0/24"), node("n2", "10.244.1.0/24")]);
+    let changes = world.changes();
+    let created = |change: &&Change| matches!(change.action, Action::Create(_));
+    assert_eq!(changes.iter().filter(created).count(), 2);
+    for change in changes {
+        world.write(change);
+        let told = world.cluster().status.clone().unwrap_or_default().conditions;
+        assert!(told.iter().all(|condition| condition.type_ != "Published"), "{told:?}");
+    }
+    assert_eq!(world.condition("CIDRsKnown").0, "True", "what is known does not wait");
+    world.settle();
+    assert_eq!(world.condition("Published").0, "True");
+    // For the moment that a new one takes, it is not taken back.
+    world.nodes(["n1", "n2", "n3"].map(|name| node(name, "10.244.0.0/24")).to_vec());
+    for change in world.changes() {
+        world.write(change);
+        assert_eq!(world.condition("Published").0, "True");
+    }
+    assert_eq!(world.node_names().len(), 3);
+}
+
 #[test]
 fn a_refused_write_is_named() {
     let mut world = World::new(json!({}));

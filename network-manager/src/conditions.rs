@@ -34,7 +34,7 @@ pub(crate) fn of_node(rejections: &[&Rejection], stale: bool) -> State {
         |problem: &&Problem| matches!(problem.effect(), Effect::Leaves | Effect::Unplanned);
     let out: Vec<&Problem> = problems().filter(leaves_or_cannot).collect();
     let part: Vec<&Problem> = problems().filter(|problem| !leaves_or_cannot(problem)).collect();
-    let mut state = planned(&out, &part, "its NodeConfig is up to date");
+    let mut state = planned(&out, &part, "it is in the plan");
     if stale {
         state.message += ". Its last good NodeConfig stays as it is until this is put right";
     }
