@@ -19,6 +19,8 @@ use crate::kernel::parts::{Doubts, Parts};
 const SILENCE: Duration = Duration::from_secs(60);
 /// Before a program that ended, or a socket that failed, is started anew.
 const RESTART: Duration = Duration::from_secs(10);
+/// Until `nft monitor` has subscribed it tells of nothing, and it does not say when that is: what it missed is looked at then.
+const BEGINS: Duration = Duration::from_secs(1);
 /// Before a program that did not even begin to work is tried again: it may be installed one day.
 const ABSENCE: Duration = Duration::from_secs(60);
 
@@ -83,13 +85,18 @@ impl Wake {
 }
 
 /// Listens in the caller's namespace for what others than the socket `own` change, and brings it into doubt before anybody
-/// is woken. Without notifications there is still the periodic pass, so a failure here is said and tried again.
+/// is woken. What netlink tells of is heard from the moment of this call on: a reading that begins later misses nothing.
+/// Without notifications there is still the periodic pass, so a failure here is said and tried again.
 pub(crate) fn listen(own: u32, doubts: Doubts, wakes: UnboundedSender<Wake>) -> std::io::Result<()> {
     let (filter_doubts, filter_wakes) = (doubts.clone(), wakes.clone());
     let (settings_doubts, settings_wakes) = (doubts.clone(), wakes.clone());
+    let mut opened = Some(SettingsMonitor::open());
     thread::Builder::new().name("settings-events".to_owned()).spawn(move || {
         while !settings_wakes.is_closed() {
-            if let Err(error) = settings_events(&settings_doubts, &settings_wakes) {
+            let monitor = opened.take().unwrap_or_else(SettingsMonitor::open);
+            let heard =
+                monitor.and_then(|monitor| settings_events(monitor, &settings_doubts, &settings_wakes));
+            if let Err(error) = heard {
                 tracing::warn!(%error, "notifications of settings failed, listening anew");
                 thread::sleep(RESTART);
                 // Who does not listen any more is found out above.
@@ -97,10 +104,13 @@ pub(crate) fn listen(own: u32, doubts: Doubts, wakes: UnboundedSender<Wake>) -> 
             }
         }
     })?;
+    let mut opened = Some(open_monitor(own, &doubts));
     thread::Builder::new().name("netlink-events".to_owned()).spawn(move || {
         let mut missed = None;
         while !wakes.is_closed() {
-            if let Err(error) = netlink_events(own, missed.take(), &doubts, &wakes) {
+            let monitor = opened.take().unwrap_or_else(|| open_monitor(own, &doubts));
+            let heard = monitor.and_then(|monitor| netlink_events(monitor, missed.take(), &doubts, &wakes));
+            if let Err(error) = heard {
                 tracing::warn!(%error, "kernel notifications failed, listening anew");
                 thread::sleep(RESTART);
                 missed = Some(Event::Overrun);
@@ -113,27 +123,27 @@ pub(crate) fn listen(own: u32, doubts: Doubts, wakes: UnboundedSender<Wake>) -> 
             if let Err(error) = filter_events(&filter_doubts, &filter_wakes) {
                 tracing::debug!(%error, "no nft monitor: the packet filter is looked at once a minute");
             }
-            // One that listened for a while and ended missed what comes next; one that cannot listen never did.
             let listened = started.elapsed() > RESTART;
             thread::sleep(if listened { RESTART } else { ABSENCE });
-            if listened {
-                tell(&filter_doubts, &filter_wakes);
-            }
         }
     })?;
     Ok(())
 }
 
+fn open_monitor(own: u32, doubts: &Doubts) -> Result<Monitor, netlink::Error> {
+    let mut monitor = Monitor::open()?;
+    monitor.ignore(own);
+    doubts.listen();
+    Ok(monitor)
+}
+
 /// `next` is what there is to say before anything is heard.
 fn netlink_events(
-    own: u32,
+    mut monitor: Monitor,
     mut next: Option<Event>,
     doubts: &Doubts,
     wakes: &UnboundedSender<Wake>,
 ) -> Result<(), netlink::Error> {
-    let mut monitor = Monitor::open()?;
-    monitor.ignore(own);
-    doubts.listen();
     loop {
         let heard = match next {
             // A host's routing daemon may change a million routes: what is nobody's concern is not queued.
@@ -151,8 +161,11 @@ fn netlink_events(
     }
 }
 
-fn settings_events(doubts: &Doubts, wakes: &UnboundedSender<Wake>) -> Result<(), netlink::Error> {
-    let mut monitor = SettingsMonitor::open()?;
+fn settings_events(
+    mut monitor: SettingsMonitor,
+    doubts: &Doubts,
+    wakes: &UnboundedSender<Wake>,
+) -> Result<(), netlink::Error> {
     while !wakes.is_closed() {
         if let Some(changed) = monitor.next(SILENCE)?
             && !tell_settings(changed, doubts, wakes)
@@ -189,6 +202,12 @@ impl Drop for Ended {
 fn filter_events(doubts: &Doubts, wakes: &UnboundedSender<Wake>) -> std::io::Result<()> {
     let mut child = Ended(monitor_program().spawn()?);
     let Some(output) = child.0.stdout.take() else { return Ok(()) };
+    let begun = (doubts.clone(), wakes.clone());
+    thread::Builder::new().name("nft-begins".to_owned()).spawn(move || {
+        thread::sleep(BEGINS);
+        // Who does not listen any more is found out with the next line.
+        let _ = tell(&begun.0, &begun.1);
+    })?;
     // By bytes: a comment in somebody's rule may be anything.
     for line in BufReader::new(output).split(b'\n') {
         let concerns = concerns_us(&String::from_utf8_lossy(&line?));
