@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use api::{ClusterNode, NodeConfig, NodeId, condition};
+use api::{Cluster, ClusterNode, NodeConfig, NodeConfigSpec, NodeId, condition};
 use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Api, Client, Config};
 
+use crate::addressing::Layout;
 use crate::client::{Error, Sandbox};
 use crate::scenario::CONTROL;
 
@@ -16,22 +17,24 @@ use crate::scenario::CONTROL;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// So many restarts, a second apart, and a process is not expected to come up any more.
 const CRASH_LOOP: u32 = 5;
-/// How long nothing may change: facts arrive one after another while the controllers start, and each makes a plan.
+/// How long nothing may change: a fact that arrives makes another plan.
 const SETTLED: Duration = Duration::from_millis(400);
 
 impl Sandbox {
     /// Every NodeConfig of the control cluster, by name, with `applied` or what keeps it from being so.
     pub fn node_configs(&self) -> Result<BTreeMap<String, String>, Error> {
-        let configs = self.generations_and_states()?;
-        Ok(configs.into_iter().map(|(name, (_, state))| (name, state)).collect())
+        let configs = self.mesh()?.configs;
+        Ok(configs.iter().map(|config| (name_of(config), state_of(config))).collect())
     }
 
-    fn generations_and_states(&self) -> Result<BTreeMap<String, (i64, String)>, Error> {
+    fn mesh(&self) -> Result<Mesh, Error> {
         self.ask_control(|client| async move {
-            let list = Api::<NodeConfig>::all(client).list(&ListParams::default()).await?;
-            let pair =
-                |config: &NodeConfig| (config.metadata.generation.unwrap_or_default(), state_of(config));
-            Ok(list.items.iter().map(|config| (name_of(config), pair(config))).collect())
+            let all = ListParams::default();
+            Ok(Mesh {
+                clusters: Api::<Cluster>::all(client.clone()).list(&all).await?.items,
+                nodes: Api::<ClusterNode>::all(client.clone()).list(&all).await?.items,
+                configs: Api::<NodeConfig>::all(client).list(&all).await?.items,
+            })
         })
     }
 
@@ -47,18 +50,17 @@ impl Sandbox {
         })
     }
 
-    /// Waits until the kernel of every node equals its NodeConfig, and no plan has come for a while; an error says which do
-    /// not, and which process crashed.
+    /// Waits until the kernel of every node equals its NodeConfig, that one is the plan, and no other has come for a while; an
+    /// error says which do not, and which process crashed.
     pub fn wait_applied(&self, timeout: Duration) -> Result<(), Error> {
         let (start, until) = (Instant::now(), Instant::now() + timeout);
         let mut settled: Option<(Instant, BTreeMap<String, i64>)> = None;
         loop {
-            let configs = self.generations_and_states()?;
-            let problems = self.problems(&configs);
+            let mesh = self.mesh()?;
+            let problems = mesh.problems(self.layout());
             let now = Instant::now();
             if problems.is_empty() {
-                let generations =
-                    configs.into_iter().map(|(name, (generation, _))| (name, generation)).collect();
+                let generations = mesh.generations();
                 match &settled {
                     Some((since, before)) if *before == generations => {
                         if now.duration_since(*since) >= SETTLED {
@@ -83,18 +85,6 @@ impl Sandbox {
         processes.iter().any(|process| process.restarts >= CRASH_LOOP)
     }
 
-    /// Every node without an applied NodeConfig, with the reason.
-    fn problems(&self, configs: &BTreeMap<String, (i64, String)>) -> Vec<String> {
-        let problem = |name: String| match configs.get(&name) {
-            Some((_, state)) if state == APPLIED => None,
-            Some((_, state)) => Some(format!("{name}: {state}")),
-            None => Some(format!("{name}: there is no NodeConfig")),
-        };
-        let names =
-            self.layout().nodes().map(|(cluster, node)| NodeId::new(&cluster.name, &node.name).object_name());
-        names.filter_map(problem).collect()
-    }
-
     fn not_applied(&self, waited: Duration, mut problems: Vec<String>) -> Error {
         let crashed = self.status().map(|status| status.processes).unwrap_or_default();
         problems.extend(crashed.into_iter().filter_map(|p| Some(format!("{}: {}", p.name, p.last_exit?))));
@@ -112,6 +102,59 @@ impl Sandbox {
             let client = client(&self.kubeconfig(CONTROL)).await.map_err(wrong)?;
             ask(client).await.map_err(|error| wrong(error.to_string()))
         })
+    }
+}
+
+/// What a control cluster holds.
+pub struct Mesh {
+    /// Its Clusters.
+    pub clusters: Vec<Cluster>,
+    /// Its ClusterNodes.
+    pub nodes: Vec<ClusterNode>,
+    /// Its NodeConfigs.
+    pub configs: Vec<NodeConfig>,
+}
+
+impl Mesh {
+    /// Every node of a layout of which something is still to come, with what that is.
+    pub fn problems(&self, layout: &Layout) -> Vec<String> {
+        let planned = self.planned();
+        let names =
+            layout.nodes().map(|(cluster, node)| NodeId::new(&cluster.name, &node.name).object_name());
+        let problem =
+            |name: String| self.problem(&name, &planned).map(|problem| format!("{name}: {problem}"));
+        names.filter_map(problem).collect()
+    }
+
+    fn problem(&self, name: &str, planned: &BTreeMap<String, NodeConfigSpec>) -> Option<String> {
+        let node = self.nodes.iter().find(|node| node.metadata.name.as_deref() == Some(name));
+        if node.and_then(|node| node.status.as_ref()?.mtu).is_none() {
+            return Some("its agent has not told what its underlay carries".to_owned());
+        }
+        let Some(config) = self.configs.iter().find(|config| name_of(config) == name) else {
+            return Some("there is no NodeConfig".to_owned());
+        };
+        match state_of(config) {
+            state if state != APPLIED => Some(state),
+            _ if planned.get(name).is_some_and(|spec| *spec != config.spec) => {
+                Some("its NodeConfig is not the plan yet".to_owned())
+            }
+            _ => None,
+        }
+    }
+
+    /// What the network-manager writes of these Clusters and ClusterNodes: it tells some nodes later than others.
+    fn planned(&self) -> BTreeMap<String, NodeConfigSpec> {
+        let snapshot = network_plan::Snapshot::new(&self.clusters, &self.nodes);
+        let (topology, _) = network_plan::topology(&snapshot);
+        let plan = network_plan::plan(&topology);
+        plan.iter().map(|(id, node)| (id.object_name(), network_plan::render(node))).collect()
+    }
+
+    /// Which plan each node has.
+    pub fn generations(&self) -> BTreeMap<String, i64> {
+        let generation = |config: &NodeConfig| config.metadata.generation.unwrap_or_default();
+        self.configs.iter().map(|config| (name_of(config), generation(config))).collect()
     }
 }
 
@@ -149,6 +192,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::scenario::Scenario;
 
     fn config(status: &str, observed: i64) -> NodeConfig {
         let condition: Condition = serde_json::from_value(json!({
@@ -164,6 +208,34 @@ mod tests {
             ..Default::default()
         });
         config
+    }
+
+    #[test]
+    fn a_node_is_done_when_its_kernel_is_as_the_plan_says() {
+        let scenario = Scenario { clusters: vec!["a:p2p:1".parse().unwrap()], ..Scenario::default() };
+        let layout = scenario.layout().unwrap();
+        let name = layout.clusters[0].name.clone();
+        let cluster =
+            json!({"metadata": {"name": name}, "spec": {"clusterLinkOptions": {"networkType": "p2p"}}});
+        let node = json!({"metadata": {"name": "a-node1"},
+            "spec": {"clusterName": name, "nodeName": "node1", "ip": "172.31.1.1", "interfaceName": "eth0",
+                "podCIDRs": ["10.1.1.0/24"]}});
+        let mut mesh = Mesh {
+            clusters: vec![serde_json::from_value(cluster).unwrap()],
+            nodes: vec![serde_json::from_value(node).unwrap()],
+            configs: vec![config("True", 2)],
+        };
+        let says =
+            |mesh: &Mesh, problem: &str| assert_eq!(mesh.problems(&layout), [format!("a-node1: {problem}")]);
+        says(&mesh, "its agent has not told what its underlay carries");
+        mesh.nodes[0].status = Some(serde_json::from_value(json!({"mtu": 1500})).unwrap());
+        says(&mesh, "its NodeConfig is not the plan yet");
+        mesh.configs[0].spec = mesh.planned().remove("a-node1").unwrap();
+        assert_eq!(mesh.problems(&layout), Vec::<String>::new());
+        mesh.configs[0].metadata.generation = Some(3);
+        says(&mesh, "its newest generation is not applied yet");
+        mesh.configs.clear();
+        says(&mesh, "there is no NodeConfig");
     }
 
     #[test]

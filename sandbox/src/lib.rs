@@ -5,7 +5,7 @@
 
 pub mod addressing;
 pub mod apis;
-mod applied;
+pub mod applied;
 pub mod client;
 pub mod components;
 pub mod isolate;

@@ -6,7 +6,8 @@ use std::process::Output;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use api::{NetworkType, NodeConfig, NodeId, condition};
+use api::{NetworkType, NodeConfig};
+use sandbox::applied::Mesh;
 use sandbox::components::Binaries;
 use sandbox::scenario::{CONTROL, ClusterScenario, Firewall, Scenario};
 use sandbox::{Sandbox, UpOptions};
@@ -22,32 +23,10 @@ use nix::sys::signal::Signal;
 pub const CLUSTERS: [&str; 5] = ["a:gateway:3:2", "b:gateway:2:1", "c:p2p:1", "d:p2p:2", "e:p2p:1"];
 /// How long a plan may take to reach every kernel, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// How long nothing may change: facts arrive one after another, and each makes a plan.
+/// How long nothing may change: a fact that arrives makes another plan.
 const SETTLED: Duration = Duration::from_millis(400);
 /// How often an answer is asked for.
 const INTERVAL: Duration = Duration::from_millis(50);
-
-/// Its generation, if that is what the kernel is like.
-fn applied_generation(configs: &[NodeConfig], name: &str) -> Result<i64> {
-    let config = configs.iter().find(|config| config.metadata.name.as_deref() == Some(name));
-    let config = config.with_context(|| format!("{name}: there is no NodeConfig"))?;
-    let status = config.status.clone().unwrap_or_default();
-    let generation = config.metadata.generation.unwrap_or_default();
-    let applied = status.conditions.iter().find(|condition| condition.type_ == condition::APPLIED);
-    match applied {
-        // the status of a mirror may speak of a later generation than its original has
-        Some(applied) if applied.status == "True" && status.observed_generation >= Some(generation) => {
-            Ok(generation)
-        }
-        Some(applied) => bail!(
-            "{name}: {} at {:?} of {generation}: {}",
-            applied.reason,
-            status.observed_generation,
-            applied.message
-        ),
-        None => bail!("{name}: no agent has applied it"),
-    }
-}
 
 /// A sandbox and what is needed to disturb it.
 pub struct World {
@@ -97,15 +76,16 @@ impl World {
     /// # Errors
     /// Some are not in time.
     pub fn settle(&self) -> Result<()> {
-        let names: Vec<String> = self
-            .sandbox
-            .layout()
-            .nodes()
-            .map(|(cluster, node)| NodeId::new(&cluster.name, &node.name).object_name())
-            .collect();
         let applied = || {
-            let configs = self.apis.list::<NodeConfig>(CONTROL)?;
-            names.iter().map(|name| applied_generation(&configs, name)).collect::<Result<Vec<_>>>()
+            let mesh = Mesh {
+                clusters: self.apis.list(CONTROL)?,
+                nodes: self.apis.list(CONTROL)?,
+                configs: self.apis.list(CONTROL)?,
+            };
+            match mesh.problems(self.sandbox.layout()).into_iter().next() {
+                Some(problem) => bail!(problem),
+                None => Ok(mesh.generations()),
+            }
         };
         self.eventually(|| {
             let before = applied()?;
