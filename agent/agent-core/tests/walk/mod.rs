@@ -76,11 +76,28 @@ pub fn made_anew(log: &[(agent_core::Stage, Step)]) -> BTreeSet<Vtep> {
     log.iter().filter_map(|(_, step)| anew(step)).collect()
 }
 
-/// What leads somewhere in both, and by devices that stay.
-pub fn common(before: &Map, after: &Map, anew: &BTreeSet<Vtep>) -> Vec<Lookup> {
+/// What leads somewhere before and in the end, by devices that stay, and before by no VTEP that is given a MAC which leads
+/// nowhere: that is obeyed at once.
+pub fn common(before: &Map, end: &Actual, anew: &BTreeSet<Vtep>) -> Vec<Lookup> {
+    let after = all_ways(end);
     let stays = |ways: &BTreeSet<Way>| ways.iter().all(|(device, ..)| !anew.contains(device));
-    let both = before.iter().filter(|(key, ways)| stays(ways) && after.get(*key).is_some_and(stays));
+    let is_dead = |(device, gateway, ..): &Way| {
+        let mac = end.neighbours.get(&(*device, *gateway)).copied().flatten();
+        mac.is_some_and(|mac| !end.fdb.iter().any(|(on, of, _)| (on, of) == (device, &mac)))
+    };
+    let both = before
+        .iter()
+        .filter(|(key, ways)| stays(ways) && !ways.iter().any(is_dead) && after.get(*key).is_some_and(stays));
     both.map(|(key, _)| key.clone()).collect()
+}
+
+/// The ways of every route that holds such packets, the most specific one and those behind it.
+pub fn all_that_hold(state: &Actual, (table, _, to): &Lookup) -> BTreeSet<Way> {
+    let nexthops = inside(state, *table, *to).filter_map(|(_, route)| match route {
+        Some(Route::Via { nexthop, .. }) => by_nexthop(state, *nexthop),
+        _ => None,
+    });
+    nexthops.flatten().collect()
 }
 
 /// Configs that lead somewhere: each gateway has its neighbour, each MAC its FDB entry, except few.
