@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use agent_core::fake::FakeKernel;
 use agent_core::{Known, Pass, Refusal, Spec, Step, TABLE, pass};
 use proptest::prelude::*;
-use walk::{Way, all_that_hold, all_ways, any_living_config, common, made_anew, ways};
+use walk::{Way, all_that_hold, all_ways, any_living_config, by_its_object, common, made_anew, ways};
 use world::host;
 
 /// A network that is cut anew, into broader or narrower routes, while the way to its new gateway cannot be made.
@@ -101,7 +101,8 @@ proptest! {
     ) {
         let mut kernel = FakeKernel::new(host());
         pass(&mut kernel, &Spec::validate(&first), &Known::default()).unwrap();
-        let before = all_ways(&kernel.state);
+        let old = kernel.state.clone();
+        let before = all_ways(&old);
         kernel.log.clear();
         kernel.watch = Some(Vec::new());
         pass(&mut kernel, &Spec::validate(&second), &Known::default()).unwrap();
@@ -110,8 +111,10 @@ proptest! {
             for (place, state) in watched.iter().enumerate() {
                 let now = ways(state, &key);
                 prop_assert!(now.is_some(), "{key:?} is lost after {:?}", kernel.log[place]);
-                // A broader route may be right before the one that takes its packets is there.
-                let known: BTreeSet<Way> = before[&key].union(&all_that_hold(&kernel.state, &key)).copied().collect();
+                // A broader route may be right before the one that takes its packets is there, and a group before the route
+                // that leaves it.
+                let later = [all_that_hold(&kernel.state, &key), by_its_object(&old, &kernel.state, &key)];
+                let known: BTreeSet<Way> = later.iter().flatten().chain(&before[&key]).copied().collect();
                 // A neighbour or an FDB entry that changes in place makes ways that neither end has, for a moment.
                 let same_gateways = now.unwrap().iter().all(|(device, gateway, ..)| {
                     known.iter().any(|(on, by, ..)| (on, by) == (device, gateway))

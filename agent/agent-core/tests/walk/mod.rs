@@ -91,6 +91,14 @@ pub fn common(before: &Map, end: &Actual, anew: &BTreeSet<Vtep>) -> Vec<Lookup> 
     both.map(|(key, _)| key.clone()).collect()
 }
 
+/// The ways of the object by which such packets went, as it is in the end: another route's, perhaps, that had it in common.
+pub fn by_its_object(old: &Actual, end: &Actual, (table, _, to): &Lookup) -> BTreeSet<Way> {
+    match best(old, *table, *to) {
+        Some((_, Some(Route::Via { nexthop, .. }))) => by_nexthop(end, *nexthop).unwrap_or_default(),
+        _ => BTreeSet::new(),
+    }
+}
+
 /// The ways of every route that holds such packets, the most specific one and those behind it.
 pub fn all_that_hold(state: &Actual, (table, _, to): &Lookup) -> BTreeSet<Way> {
     let nexthops = inside(state, *table, *to).filter_map(|(_, route)| match route {
