@@ -226,6 +226,10 @@ async fn a_restart_in_the_middle_ends_at_the_same() {
     };
     let without_n05 = ["10.244.0.0/22", "10.244.4.0/24", "10.244.6.0/23", "10.244.8.0/21", "10.244.16.0/21"];
     eventually("the CIDRs without n05's", published, |cidrs| *cidrs == without_n05).await;
+    // Only then it is told that all is published.
+    let told = || condition(&control.client, "east", "Published");
+    eventually("that all is published", told, |told| told.as_ref().is_some_and(|told| told.0 == "True"))
+        .await;
     let (before, cluster) = (versions().await, own().await);
     stays("nothing is written", versions, |now| *now == before).await;
     running.kill().await;
