@@ -35,9 +35,17 @@ impl Ranges {
 
     /// What of these lies in none of the others.
     pub fn without(&self, others: &Ranges) -> Self {
-        let mut left = self.0.clone();
-        for (first, last) in others.iter() {
-            left = left.into_iter().flat_map(|range| outside(range, (first, last))).collect();
+        let (mut left, mut others) = (Vec::new(), others.0.as_slice());
+        for (first, last) in self.iter() {
+            let passed = others.iter().take_while(|other| other.1 < first).count();
+            others = &others[passed..];
+            let mut from = Some(first);
+            for other in others.iter().take_while(|other| other.0 <= last) {
+                let begun = from.filter(|from| *from < other.0);
+                left.extend(begun.and_then(|from| Some((from, before(other.0)?))));
+                from = behind(other.1).filter(|next| *next <= last);
+            }
+            left.extend(from.map(|from| (from, last)));
         }
         Ranges(left)
     }
@@ -50,15 +58,6 @@ impl Ranges {
 
 fn touches(end: IpAddr, first: IpAddr) -> bool {
     end.is_ipv4() == first.is_ipv4() && (first <= end || number(end).checked_add(1) == Some(number(first)))
-}
-
-/// What of a range lies before and behind another one.
-fn outside(range: (IpAddr, IpAddr), other: (IpAddr, IpAddr)) -> impl Iterator<Item = (IpAddr, IpAddr)> {
-    let apart = range.0.is_ipv4() != other.0.is_ipv4() || other.1 < range.0 || range.1 < other.0;
-    let before = before(other.0).filter(|_| range.0 < other.0).map(|last| (range.0, last));
-    let behind = behind(other.1).filter(|_| other.1 < range.1).map(|first| (first, range.1));
-    let parts = if apart { [Some(range), None] } else { [before, behind] };
-    parts.into_iter().flatten()
 }
 
 /// The address before this one.

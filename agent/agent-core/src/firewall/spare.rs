@@ -46,14 +46,16 @@ pub fn spare(wanted: &Table, present: &Table) -> Vec<Spare> {
 
 /// Gives a table what another one had to spare.
 pub fn widen(table: &mut Table, spare: &[Spare]) {
-    for more in spare {
-        match more {
-            Spare::Addresses(name, first, last) => {
-                if let Some(Set::Addresses(_, ranges)) = table.sets.get_mut(name) {
-                    *ranges = Ranges::merge(ranges.iter().chain([(*first, *last)]).collect());
-                }
-            }
-            Spare::Untracked => _ = table.chains.insert(TRANSIT.to_owned(), untracked()),
+    for (name, set) in &mut table.sets {
+        let more = spare.iter().filter_map(|spare| match spare {
+            Spare::Addresses(of, first, last) if of == name => Some((*first, *last)),
+            _ => None,
+        });
+        if let Set::Addresses(_, ranges) = set {
+            *ranges = Ranges::merge(ranges.iter().chain(more).collect());
         }
+    }
+    if spare.contains(&Spare::Untracked) {
+        table.chains.insert(TRANSIT.to_owned(), untracked());
     }
 }
